@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lm.h: the one public header of libmlxlm.
+ *
+ * Owns: the contract between the library and its callers (CLI, evaluation, server, embedders).
+ * An *engine* is a loaded model: immutable once open, shareable by any number of sequences.
+ * A *sequence* is one mutable timeline: the tokens it holds and their keys and values.
+ * A *step* is the engine's one call: many rows, each a sequence with the tokens that are new to it.
+ *
+ * Rules that hold everywhere:
+ *  - functions return an lm_status; on anything but LM_OK the lm_error (may be NULL) says what happened
+ *    in one line, naming file, tensor or key, what was expected and what was found;
+ *  - the library never prints, never exits, never aborts on input;
+ *  - open/close, create/destroy pair up; `get` borrows, `take` moves, `copy` copies; strings are UTF-8;
+ *  - text that the library allocates for the caller is freed with lm_free.
+ */
+#ifndef LM_LM_H
+#define LM_LM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------- status */
+
+#define LM_STATUS_MAP(X)                                                                                               \
+    X(OK, "ok")                                                                                                        \
+    X(NOMEM, "out of memory")                                                                                          \
+    X(IO, "input/output error")                                                                                        \
+    X(FORMAT, "malformed input")                                                                                       \
+    X(UNSUPPORTED, "not supported")                                                                                    \
+    X(ARG, "invalid argument")                                                                                         \
+    X(BACKEND, "device error")                                                                                         \
+    X(CANCELLED, "cancelled")                                                                                          \
+    X(BUDGET, "budget exceeded")
+
+typedef enum lm_status {
+#define LM_X(name, text) LM_##name,
+    LM_STATUS_MAP(LM_X)
+#undef LM_X
+} lm_status;
+
+#define LM_ERROR_CAPACITY 1024
+/** What went wrong. `message` is one line, always terminated. */
+typedef struct lm_error {
+    lm_status status;
+    char message[LM_ERROR_CAPACITY];
+} lm_error;
+
+/** The fixed text of a status ("out of memory"). Never NULL. */
+const char *lm_status_text(lm_status status);
+/** Frees memory that this library handed to the caller. NULL is allowed. */
+void lm_free(void *memory);
+
+/* ---------------------------------------------------------------- versions */
+
+/** Version of this library ("0.1.0"). */
+const char *lm_version(void);
+/** The mlx-lm version whose behaviour is reproduced ("0.32.2"). */
+const char *lm_version_mlx_lm(void);
+/** The mlx version whose formats and random numbers are reproduced ("0.32.4"). */
+const char *lm_version_mlx(void);
+/** One-line description of the processor and of the instruction sets in use (under the LM_CPU mask). */
+const char *lm_cpu_description(void);
+
+/** One kernel row as `mlx_lm kernels` lists it. Strings live as long as the program. */
+typedef struct lm_kernel_info {
+    const char *op, *format, *name, *needs, *layout, *numerics;
+    int rank;
+    bool runnable; /* this processor, under the mask */
+} lm_kernel_info;
+/** Fills `*info` with row `index` of the kernel table; false past its end. */
+bool lm_kernel_get_info(size_t index, lm_kernel_info *info);
+
+/* ---------------------------------------------------------------- engine */
+
+/** How loosely the inputs of a matrix product may be rounded. Accumulators are float32 always. A class allows every
+ *  tighter one. AUTO: F16 for float16 checkpoints, BF16 for bfloat16 ones, F32 for float32 ones. */
+typedef enum lm_numerics {
+    LM_NUMERICS_AUTO,
+    LM_NUMERICS_F32,  /* activations and dequantized weights in float32; keys and values float32 */
+    LM_NUMERICS_F16,  /* no looser than float16 */
+    LM_NUMERICS_BF16, /* no looser than bfloat16 */
+    LM_NUMERICS_INT8, /* activations may be quantized to 8 bits: opt-in only */
+} lm_numerics;
+
+/** Element type of the keys and values that a sequence holds. */
+typedef enum lm_kv_type { LM_KV_AUTO, LM_KV_F32, LM_KV_F16, LM_KV_BF16 } lm_kv_type;
+
+/** Options of lm_engine_open; lm_engine_options_default() gives the documented defaults. The same set in every command. */
+typedef struct lm_engine_options {
+    const char *device;     /* NULL or "cpu" ("cuda" answers LM_UNSUPPORTED unless built with it) */
+    int threads;            /* 0: one per online processor */
+    bool use_mmap;          /* true: weights stay in the mapped file; false: read into memory */
+    int64_t max_memory;     /* bytes the engine may plan for (weights + KV + scratch); 0: no limit of ours */
+    lm_numerics numerics;   /* AUTO */
+    bool batch_invariant;   /* true: a sequence's bits never depend on what else is in a step */
+    int64_t max_step_rows;  /* internal slice of positions computed at once; 0: planned from the model's widths */
+    bool tokenizer_only;    /* open tokenizer and template, no weights: text functions only */
+    /** Called while weights are read or mapped; may be NULL. Return false to cancel. */
+    bool (*progress)(void *user, int64_t bytes_done, int64_t bytes_total);
+    void *progress_user;
+} lm_engine_options;
+
+typedef struct lm_engine lm_engine;
+lm_engine_options lm_engine_options_default(void);
+
+/** Opens a model: `model` is a folder, else a repo id resolved in the local Hugging Face cache.
+ *  All names, shapes and types are checked first; the error lists everything missing, misshapen or unexpected. */
+lm_status lm_engine_open(const char *model, const lm_engine_options *options, lm_engine **out, lm_error *err);
+/** Closes an engine. Every sequence of it must be destroyed before. NULL is allowed. */
+void lm_engine_close(lm_engine *engine);
+
+/** Facts of an open engine. Strings are borrowed from it. */
+typedef struct lm_engine_info {
+    const char *path;       /* the resolved folder */
+    const char *model_type; /* "qwen3" */
+    const char *dtype;      /* activation dtype of the checkpoint: "bfloat16" */
+    const char *precision;  /* "bf16", "q4 g64", "q4 g64 (mixed)" */
+    const char *device, *numerics, *kv_type;
+    bool batch_invariant, use_mmap;
+    int threads;
+    int64_t vocab_size, hidden_size, n_layers, max_position_embeddings;
+    int64_t n_parameters;       /* logical parameters (quantized ones counted unpacked) */
+    int64_t weight_bytes;       /* bytes of all weights on disk */
+    int64_t kv_bytes_per_token; /* in the engine's default KV type */
+    double load_seconds;        /* folder open to weights ready, tokenizer excluded */
+    const int32_t *stop_ids;    /* end-of-text ids: config, generation_config, tokenizer */
+    size_t n_stop_ids;
+    uint64_t weights_fingerprint; /* of names, shapes, types and sizes of the checkpoint's files */
+} lm_engine_info;
+void lm_engine_get_info(const lm_engine *engine, lm_engine_info *info);
+
+/** Bytes in use now and at most since the last reset. `peak` counts what the run needed: weights (mapped ones too), keys
+ *  and values, scratch, logits. `rss_peak` is the process's own high-water mark. */
+typedef struct lm_memory_stats {
+    int64_t weights, kv, scratch, total, peak, rss, rss_peak;
+} lm_memory_stats;
+void lm_engine_get_memory(const lm_engine *engine, lm_memory_stats *stats);
+void lm_engine_reset_peak(lm_engine *engine);
+/** Bytes that one sequence of `n_tokens` positions will take (keys and values, whole blocks). */
+int64_t lm_engine_plan_kv(const lm_engine *engine, int64_t n_tokens, lm_kv_type type);
+
+/* ---------------------------------------------------------------- sequences */
+
+typedef struct lm_seq lm_seq;
+/** Creates an empty sequence. `type` AUTO follows the engine. */
+lm_status lm_seq_create(lm_engine *engine, lm_kv_type type, lm_seq **out, lm_error *err);
+void lm_seq_destroy(lm_seq *seq);
+/** A new sequence that shares the first `n_tokens` positions of `seq` (blocks are reference-counted, copied on write). */
+lm_status lm_seq_fork(const lm_seq *seq, int64_t n_tokens, lm_seq **out, lm_error *err);
+/** Drops all positions from `n_tokens` on. */
+lm_status lm_seq_trim(lm_seq *seq, int64_t n_tokens, lm_error *err);
+/** Positions held, and the tokens that made them (borrowed until the sequence changes). */
+int64_t lm_seq_length(const lm_seq *seq);
+const int32_t *lm_seq_tokens(const lm_seq *seq);
+/** Writes the sequence's keys, values and tokens to a safetensors file (temporary name, fsync, rename). */
+lm_status lm_seq_save(const lm_seq *seq, const char *path, lm_error *err);
+/** Reads a file of lm_seq_save made by the same model. */
+lm_status lm_seq_load(lm_engine *engine, const char *path, lm_seq **out, lm_error *err);
+
+/* ---------------------------------------------------------------- sampling */
+
+/** Sampling parameters and the random state of one stream. Filters act on the untempered distribution in the order
+ *  top-p, min-p, XTC, top-k, then categorical(logprobs / temp), as mlx-lm's make_sampler does. temp 0: argmax, lowest id
+ *  wins a tie. */
+typedef struct lm_sampler {
+    float temp, top_p, min_p, xtc_probability, xtc_threshold;
+    int32_t top_k, min_tokens_to_keep;
+    const int32_t *xtc_special; /* ids never removed by XTC */
+    size_t n_xtc_special;
+    uint32_t key[2]; /* mlx's threefry key: see lm_sampler_seed */
+} lm_sampler;
+/** Greedy sampler: temp 0, top_p 1, everything else off. */
+lm_sampler lm_sampler_greedy(void);
+/** Sets the key as mx.random.seed(seed) does. */
+void lm_sampler_seed(lm_sampler *sampler, uint64_t seed);
+/** mx.random.randint(0, high, shape) with `n` words drawn from `key`, which is split first as mlx does.
+ *  A (batch, n) draw of mlx is one draw of batch*n words. */
+void lm_random_randint(uint32_t key[2], int32_t low, int32_t high, size_t n, int32_t *out);
+
+/* ---------------------------------------------------------------- the step */
+
+/** One row of a step: tokens that follow what `seq` holds, and what is wanted of them. */
+typedef struct lm_row {
+    lm_seq *seq;
+    const int32_t *tokens;
+    size_t n_tokens;
+    const uint32_t *want; /* ascending indices into tokens whose logits are computed; NULL: none */
+    size_t n_want;
+    float *logits;          /* out, may be NULL: [n_want][vocab_size] float32 */
+    lm_sampler *sampler;    /* may be NULL; else one token is sampled per wanted position (state advances) */
+    int32_t *sampled;       /* out [n_want]: sampled ids; needs sampler */
+    float *sampled_logprob; /* out, may be NULL: [n_want] log-probabilities of the sampled ids, untempered */
+    const int32_t *targets; /* may be NULL: [n_want] ids to score */
+    float *target_logprob;  /* out [n_want]: log-probability of targets[i] at want[i] */
+    float *top_gap;         /* out, may be NULL: [n_want] best minus second best logit */
+} lm_row;
+
+/** Computes all rows in one pass: prefill and decode rows mix freely; a sequence appears at most once.
+ *  Positions nobody wants skip the last layer's attention output, MLP, final norm and logits.
+ *  `cancel` (may be NULL) is polled between slices: non-zero ends the step with LM_CANCELLED. After any failure every
+ *  sequence holds exactly what it held before. */
+lm_status lm_step(lm_engine *engine, lm_row *rows, size_t n_rows, const volatile int *cancel, lm_error *err);
+
+/** One stream of lm_decode. */
+typedef struct lm_decode_row {
+    lm_seq *seq;
+    int32_t token;       /* in: the token to feed first; out: the last one sampled (not yet fed) */
+    lm_sampler *sampler; /* required */
+    int32_t *out;        /* out [n]: sampled ids */
+    float *out_logprob;  /* out [n], may be NULL */
+    size_t n_out;        /* out: how many were produced; fewer than n where a stop id came (it is included) */
+} lm_decode_row;
+
+/** Decodes up to `n` tokens for every row on the device; only ids come back. A row ends at a stop id of `stop` (may be
+ *  NULL). */
+lm_status lm_decode(lm_engine *engine, lm_decode_row *rows, size_t n_rows, size_t n, const int32_t *stop, size_t n_stop,
+                    const volatile int *cancel, lm_error *err);
+
+/* ---------------------------------------------------------------- text */
+
+typedef struct lm_tokenizer lm_tokenizer;
+/** The engine's tokenizer (borrowed). */
+const lm_tokenizer *lm_engine_get_tokenizer(const lm_engine *engine);
+/** Opens tokenizer.json and tokenizer_config.json (and chat_template.jinja, special_tokens_map.json,
+ *  generation_config.json, config.json where present) of a folder; no weights are needed. */
+lm_status lm_tokenizer_open(const char *folder, lm_tokenizer **out, lm_error *err);
+void lm_tokenizer_close(lm_tokenizer *tokenizer);
+
+/** Encodes UTF-8 text. Special tokens inside the text are recognised. `*ids` is freed with lm_free. */
+lm_status lm_tokenizer_encode(const lm_tokenizer *tokenizer, const char *text, size_t length, bool add_special_tokens,
+                              int32_t **ids, size_t *n_ids, lm_error *err);
+/** Decodes ids as transformers' decode does. `*text` is terminated, freed with lm_free; `*length` may be NULL. */
+lm_status lm_tokenizer_decode(const lm_tokenizer *tokenizer, const int32_t *ids, size_t n_ids, bool skip_special_tokens,
+                              char **text, size_t *length, lm_error *err);
+/** Number of ids the tokenizer knows (added tokens included). */
+int64_t lm_tokenizer_size(const lm_tokenizer *tokenizer);
+/** Id of a token string, -1 if there is none. */
+int32_t lm_tokenizer_token_id(const lm_tokenizer *tokenizer, const char *token);
+/** Token string of `bos_token` / `eos_token` of tokenizer_config, NULL if unset. Borrowed. */
+const char *lm_tokenizer_bos_token(const lm_tokenizer *tokenizer);
+const char *lm_tokenizer_eos_token(const lm_tokenizer *tokenizer);
+/** Think markers that mlx-lm infers from the vocabulary; both NULL if there are none. Borrowed. */
+void lm_tokenizer_think_tokens(const lm_tokenizer *tokenizer, const char **start, const char **end);
+
+/** mlx-lm's streaming detokenizer for this tokenizer. */
+typedef struct lm_detokenizer lm_detokenizer;
+lm_status lm_detokenizer_create(const lm_tokenizer *tokenizer, lm_detokenizer **out, lm_error *err);
+void lm_detokenizer_destroy(lm_detokenizer *detokenizer);
+void lm_detokenizer_reset(lm_detokenizer *detokenizer);
+/** Adds one id; `*segment` is the text that became final (borrowed until the next call, may be empty). */
+lm_status lm_detokenizer_add(lm_detokenizer *detokenizer, int32_t id, const char **segment, size_t *length,
+                             lm_error *err);
+/** Flushes what was held back. */
+lm_status lm_detokenizer_finalize(lm_detokenizer *detokenizer, const char **segment, size_t *length, lm_error *err);
+
+/* ---------------------------------------------------------------- chat templates */
+
+/** The model's chat template, NULL if it has none. Borrowed. */
+const char *lm_tokenizer_chat_template(const lm_tokenizer *tokenizer);
+
+/** Renders a chat template. `template_text` NULL: the tokenizer's. `tokenizer` may be NULL when a template is given.
+ *  `input_json`: a JSON object {"messages", "tools"?, "documents"?, "add_generation_prompt"?, "continue_final_message"?,
+ *  further template variables; "strftime_now": ISO time that fixes the clock}. Special-token strings of the tokenizer
+ *  are defined unless given. Steps, depth and output are bounded (LM_BUDGET). `*text` is freed with lm_free. */
+lm_status lm_chat_render(const lm_tokenizer *tokenizer, const char *template_text, const char *input_json, char **text,
+                         size_t *length, lm_error *err);
+
+/* ---------------------------------------------------------------- conversion */
+
+/** Converts a GGUF file (llama architecture; F32, F16, BF16, Q4_0, Q4_1, Q8_0) to an MLX folder without loss.
+ *  `mlx_path` must not exist; it appears under its name only when complete. `progress` may be NULL. */
+lm_status lm_convert_gguf(const char *gguf_path, const char *mlx_path,
+                          bool (*progress)(void *user, int64_t done, int64_t total), void *user, lm_error *err);
+
+/* ---------------------------------------------------------------- files */
+
+/** Resolves a model argument: an existing path as it is, else a repo id in the local Hugging Face cache
+ *  (HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME). `*path` is freed with lm_free. */
+lm_status lm_model_resolve(const char *model, char **path, lm_error *err);
+
+/** One tensor to write. */
+typedef struct lm_tensor_out {
+    const char *name;
+    const char *dtype; /* safetensors' name: "F32", "I32" */
+    int64_t shape[4];
+    int n_dims;
+    const void *data;
+} lm_tensor_out;
+/** Writes a safetensors file atomically: temporary name, fsync, rename. */
+lm_status lm_safetensors_write(const char *path, const lm_tensor_out *tensors, size_t n_tensors, lm_error *err);
+/** Writes `length` bytes to `path` atomically: temporary name in the same folder, fsync, rename. */
+lm_status lm_file_write(const char *path, const void *data, size_t length, lm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

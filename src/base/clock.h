@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT
+ * clock.h: monotonic seconds, and the process's resident memory. */
+#ifndef LM_BASE_CLOCK_H
+#define LM_BASE_CLOCK_H
+#include <stdint.h>
+double lm_now_seconds(void);
+/** Resident bytes now and at most (0 where the system does not tell). */
+void lm_rss(int64_t *now, int64_t *peak);
+#endif

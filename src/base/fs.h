@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT
+ * fs.h: whole files in, whole files out (temporary name, fsync, rename), and read-only mappings. */
+#ifndef LM_BASE_FS_H
+#define LM_BASE_FS_H
+#include "base/status.h"
+
+/** Reads a whole regular file of at most `max` bytes. `*data` is terminated (one byte more than `*length`), freed by the
+ *  caller. LM_IO if it cannot be read, LM_FORMAT if it is larger. */
+lm_status lm_fs_read(const char *path, size_t max, char **data, size_t *length, lm_error *err);
+
+/** A file being written: bytes go to a temporary name beside `path`; commit fsyncs and renames; abandon removes it. */
+typedef struct lm_fs_writer lm_fs_writer;
+lm_status lm_fs_writer_create(const char *path, lm_fs_writer **out, lm_error *err);
+lm_status lm_fs_writer_add(lm_fs_writer *w, const void *data, size_t length, lm_error *err);
+/** Ends the writer either way (also after a failed add). commit: fsync file, rename, fsync folder. */
+lm_status lm_fs_writer_commit(lm_fs_writer *w, lm_error *err);
+void lm_fs_writer_abandon(lm_fs_writer *w);
+
+/** Maps a file read-only. Empty files give data NULL, length 0. */
+typedef struct lm_fs_map {
+    const uint8_t *data;
+    size_t length;
+} lm_fs_map;
+lm_status lm_fs_map_open(const char *path, lm_fs_map *out, lm_error *err);
+void lm_fs_map_close(lm_fs_map *map);
+
+bool lm_fs_exists(const char *path);
+bool lm_fs_is_folder(const char *path);
+/** "a/b" in a new string; NULL without memory. */
+char *lm_fs_join(const char *a, const char *b);
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT
+ * pool.h: the engine's one thread pool. Work is split over outputs, never over a sum, so any thread count gives the
+ * same bits. Kernels receive a range and start no threads. */
+#ifndef LM_BASE_POOL_H
+#define LM_BASE_POOL_H
+#include "base/status.h"
+
+typedef struct lm_pool lm_pool;
+/** `threads` includes the caller's; 0: one per online processor. */
+lm_status lm_pool_create(int threads, lm_pool **out, lm_error *err);
+void lm_pool_destroy(lm_pool *pool);
+int lm_pool_threads(const lm_pool *pool);
+/** Calls fn(context, item, worker) once for every item in [0, n), worker in [0, threads). Items are claimed one at a
+ *  time in order. Returns when all are done. One item, or one thread: runs in the caller. Not re-entrant. */
+void lm_pool_run(lm_pool *pool, int64_t n, void (*fn)(void *context, int64_t item, int worker), void *context);
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/status.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *lm_status_text(lm_status status) {
+    switch (status) {
+#define LM_X(name, text)                                                                                               \
+    case LM_##name: return text;
+        LM_STATUS_MAP(LM_X)
+#undef LM_X
+    }
+    return "unknown status";
+}
+
+void lm_free(void *memory) { free(memory); }
+
+static void sanitize(char *s) {
+    for (; *s; s++)
+        if ((unsigned char)*s < 0x20 || *s == 0x7f) *s = '?';
+}
+
+static lm_status fail_v(lm_error *err, lm_status status, const char *fmt, va_list args) {
+    if (err) {
+        err->status = status;
+        vsnprintf(err->message, sizeof err->message, fmt, args);
+        sanitize(err->message);
+    }
+    return status;
+}
+
+lm_status lm_fail(lm_error *err, lm_status status, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    fail_v(err, status, fmt, args);
+    va_end(args);
+    return status;
+}
+
+lm_status lm_fail_prefix(lm_error *err, lm_status status, const char *fmt, ...) {
+    if (!err) return status;
+    char old[LM_ERROR_CAPACITY];
+    memcpy(old, err->message, sizeof old);
+    old[sizeof old - 1] = 0;
+    va_list args;
+    va_start(args, fmt);
+    fail_v(err, status, fmt, args);
+    va_end(args);
+    size_t used = strlen(err->message);
+    snprintf(err->message + used, sizeof err->message - used, "%s", old);
+    return status;
+}
+
+lm_status lm_fail_nomem(lm_error *err, size_t bytes, const char *what) {
+    return lm_fail(err, LM_NOMEM, "out of memory: %zu bytes for %s", bytes, what);
+}
