@@ -24,4 +24,6 @@ uint32_t lm_cpu_flags(void);
 void lm_cpu_set_mask(uint32_t mask);
 /** "avx2+avx512" into text. */
 void lm_cpu_flags_text(uint32_t flags, char *text, int size);
+/** The processor's own name ("AMD EPYC ..."), cut to size. */
+void lm_cpu_name(char *text, int size);
 #endif
