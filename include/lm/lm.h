@@ -44,7 +44,7 @@ typedef enum lm_status {
 #undef LM_X
 } lm_status;
 
-#define LM_ERROR_CAPACITY 1024
+#define LM_ERROR_CAPACITY 4096
 /** What went wrong. `message` is one line, always terminated. */
 typedef struct lm_error {
     lm_status status;

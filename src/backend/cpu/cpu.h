@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT
+ * cpu.h: state shared by the files of the CPU back end. */
+#ifndef LM_BACKEND_CPU_H
+#define LM_BACKEND_CPU_H
+#include "backend/backend.h"
+#include "base/pool.h"
+#include "kernels/kernel.h"
+
+/* At most this many rows go through the mat-vec kernels, which stream the weights once per row or few rows. */
+#define CPU_MATVEC_MAX_ROWS 4
+#define CPU_MAX_ITEMS 8
+
+/** A buffer that grows and is never given back before the back end is destroyed. */
+typedef struct cpu_scratch {
+    void *data;
+    size_t bytes;
+} cpu_scratch;
+
+typedef struct cpu_backend {
+    lm_backend base;
+    lm_pool *pool;
+    int threads;
+    uint32_t flags;
+    bool batch_invariant;
+    lm_numerics numerics;
+    const lm_linear_impl *matvec[LM_FORMAT_COUNT], *matmat[LM_FORMAT_COUNT];
+    const lm_attn_impl *attn[LM_FORMAT_COUNT];
+    const lm_kv_impl *kv[LM_FORMAT_COUNT];
+    const lm_row_impl *row;
+    cpu_scratch prep;   /* prepared activations of one linear call */
+    cpu_scratch shared; /* attention partials, MoE buffers */
+    cpu_scratch worker; /* threads times worker_bytes */
+    size_t worker_bytes;
+} cpu_backend;
+
+static inline cpu_backend *cpu_of(lm_backend *b) {
+    return (cpu_backend *)b;
+}
+static inline size_t cpu_round64(size_t n) {
+    return (n + 63) & ~(size_t)63;
+}
+
+/** Makes s at least `bytes` long (content is lost). */
+lm_status cpu_reserve(cpu_backend *c, cpu_scratch *s, size_t bytes, const char *what, lm_error *err);
+/** Makes every worker's scratch at least `bytes` long. */
+lm_status cpu_reserve_worker(cpu_backend *c, size_t bytes, lm_error *err);
+static inline void *cpu_worker_scratch(const cpu_backend *c, int worker) {
+    return (char *)c->worker.data + (size_t)worker * c->worker_bytes;
+}
+/** Kernel of a weight for m rows. */
+const lm_linear_impl *cpu_linear_impl(const cpu_backend *c, const lm_weight *w, int64_t m);
+/** The kernel format of a KV element type. */
+lm_format cpu_kv_format(lm_dtype dtype);
+
+lm_status cpu_linear(lm_backend *b, const float *x, int64_t ldx, int64_t m, const lm_linear_item *items, int n_items,
+                     lm_error *err);
+lm_status cpu_q_norm_rope(lm_backend *b, const lm_attn_shape *s, float *q, int64_t ldq, int64_t m, const float *q_norm,
+                          const float *cos, const float *sin, lm_error *err);
+lm_status cpu_kv_store(lm_backend *b, const lm_attn_shape *s, float *k, const float *v, int64_t ldkv,
+                       const lm_attn_segment *segments, int n_segments, const float *k_norm, const float *cos,
+                       const float *sin, lm_error *err);
+lm_status cpu_attention(lm_backend *b, const lm_attn_shape *s, const float *q, int64_t ldq,
+                        const lm_attn_segment *segments, int n_segments, float *out, int64_t ldo, lm_error *err);
+lm_status cpu_moe(lm_backend *b, const lm_moe_weights *w, const float *router, const float *x, int64_t hidden,
+                  int64_t m, float *y, lm_error *err);
+#endif

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT
+ * moe.c: mixture of experts: route every row, group the rows by expert, one product per expert over its rows, then sum
+ * each row's experts in the order of its routing. A row's result never depends on which other rows chose its expert. */
+#include "backend/cpu/cpu.h"
+#include <math.h>
+#include <string.h>
+
+typedef struct route {
+    int32_t expert;
+    float weight;
+    int64_t slot; /* place among the expert-sorted rows */
+} route;
+
+typedef struct moe_expert {
+    int64_t first, n; /* its rows among the sorted ones */
+    const lm_linear_impl *gate, *up, *down;
+    size_t xp_gate, xp_up, xp_down; /* offsets of its preparations */
+    int64_t step1, step2;           /* outputs per task of the two stages */
+    int64_t task1, task2;           /* first task of each stage */
+} moe_expert;
+
+typedef struct moe_job {
+    cpu_backend *c;
+    const lm_moe_weights *w;
+    const float *router, *x;
+    int64_t hidden, m;
+    float *y;
+    route *routes;   /* [M, top_k], best first */
+    int64_t *sorted; /* [M*top_k]: source row of each slot */
+    moe_expert *e;   /* active experts, ascending by id */
+    int32_t *ids;    /* id of each active expert */
+    int32_t n_active;
+    char *prep;
+    float *h, *up, *out; /* [M*top_k, ffn], the same, [M*top_k, hidden] */
+    size_t gather;       /* offset of the gathered rows in a worker's scratch */
+} moe_job;
+
+/* softmax over all experts, then the k largest, the lowest index first among equals. */
+static void route_row(const moe_job *j, int64_t i) {
+    const lm_moe_weights *w = j->w;
+    const float *logit = j->router + i * w->n_experts;
+    route *r = j->routes + i * w->top_k;
+    float max, sum, total = 0;
+    j->c->row->logsumexp(logit, w->n_experts, &max, &sum);
+    int32_t n = 0;
+    for (int32_t e = 0; e < w->n_experts; e++) {
+        int32_t at = n;
+        while (at > 0 && logit[r[at - 1].expert] < logit[e]) at--;
+        if (at >= w->top_k) continue;
+        if (n < w->top_k) n++;
+        memmove(r + at + 1, r + at, (size_t)(n - at - 1) * sizeof *r);
+        r[at].expert = e;
+    }
+    for (int32_t t = 0; t < w->top_k; t++) {
+        r[t].weight = expf(logit[r[t].expert] - max) / sum;
+        total += r[t].weight;
+    }
+    if (w->norm_topk)
+        for (int32_t t = 0; t < w->top_k; t++) r[t].weight /= total;
+}
+
+static void run_route(void *context, int64_t task, int worker) {
+    moe_job *j = context;
+    (void)worker;
+    for (int64_t i = task * 32; i < (task + 1) * 32 && i < j->m; i++) route_row(j, i);
+}
+
+/* Counting sort of (row, choice) pairs by expert; rows keep their order within one. */
+static void group_rows(moe_job *j, int64_t *count) {
+    int32_t k = j->w->top_k;
+    memset(count, 0, (size_t)(j->w->n_experts + 1) * sizeof *count);
+    for (int64_t p = 0; p < j->m * k; p++) count[j->routes[p].expert + 1]++;
+    j->n_active = 0;
+    for (int32_t e = 0; e < j->w->n_experts; e++) {
+        if (count[e + 1]) {
+            j->e[j->n_active] = (moe_expert){.first = count[e], .n = count[e + 1]};
+            j->ids[j->n_active++] = e;
+        }
+        count[e + 1] += count[e];
+    }
+    for (int64_t p = 0; p < j->m * k; p++) {
+        j->routes[p].slot = count[j->routes[p].expert]++;
+        j->sorted[j->routes[p].slot] = p / k;
+    }
+}
+
+static void gather_rows(const moe_job *j, const moe_expert *e, float *to) {
+    for (int64_t i = 0; i < e->n; i++)
+        memcpy(to + i * j->hidden, j->x + j->sorted[e->first + i] * j->hidden, (size_t)j->hidden * sizeof(float));
+}
+
+static void run_prep1(void *context, int64_t task, int worker) {
+    moe_job *j = context;
+    moe_expert *e = &j->e[task];
+    const lm_weight *gate = &j->w->gate[j->ids[task]], *up = &j->w->up[j->ids[task]];
+    float *rows = (float *)(void *)((char *)cpu_worker_scratch(j->c, worker) + j->gather);
+    gather_rows(j, e, rows);
+    e->gate->prep(gate, rows, j->hidden, 0, e->n, e->n, j->prep + e->xp_gate);
+    if (e->xp_up != e->xp_gate) e->up->prep(up, rows, j->hidden, 0, e->n, e->n, j->prep + e->xp_up);
+}
+
+static int32_t expert_of(const moe_job *j, int64_t task, bool second) {
+    int32_t a = 0, b = j->n_active - 1;
+    while (a < b) {
+        int32_t mid = (a + b + 1) / 2;
+        if ((second ? j->e[mid].task2 : j->e[mid].task1) <= task)
+            a = mid;
+        else
+            b = mid - 1;
+    }
+    return a;
+}
+
+static void run_stage1(void *context, int64_t task, int worker) {
+    moe_job *j = context;
+    int32_t i = expert_of(j, task, false);
+    moe_expert *e = &j->e[i];
+    int64_t ffn = j->w->ffn, n0 = (task - e->task1) * e->step1, n1 = n0 + e->step1 < ffn ? n0 + e->step1 : ffn;
+    float *h = j->h + e->first * ffn, *u = j->up + e->first * ffn;
+    void *scratch = cpu_worker_scratch(j->c, worker);
+    e->gate->run(&j->w->gate[j->ids[i]], j->prep + e->xp_gate, e->n, n0, n1, h, ffn, scratch);
+    e->up->run(&j->w->up[j->ids[i]], j->prep + e->xp_up, e->n, n0, n1, u, ffn, scratch);
+    for (int64_t r = 0; r < e->n; r++) j->c->row->swiglu(h + r * ffn + n0, u + r * ffn + n0, n1 - n0, h + r * ffn + n0);
+}
+
+static void run_prep2(void *context, int64_t task, int worker) {
+    moe_job *j = context;
+    (void)worker;
+    moe_expert *e = &j->e[task];
+    int64_t ffn = j->w->ffn;
+    e->down->prep(&j->w->down[j->ids[task]], j->h + e->first * ffn, ffn, 0, e->n, e->n, j->prep + e->xp_down);
+}
+
+static void run_stage2(void *context, int64_t task, int worker) {
+    moe_job *j = context;
+    int32_t i = expert_of(j, task, true);
+    moe_expert *e = &j->e[i];
+    int64_t n0 = (task - e->task2) * e->step2, n1 = n0 + e->step2 < j->hidden ? n0 + e->step2 : j->hidden;
+    e->down->run(&j->w->down[j->ids[i]], j->prep + e->xp_down, e->n, n0, n1, j->out + e->first * j->hidden, j->hidden,
+                 cpu_worker_scratch(j->c, worker));
+}
+
+static void run_sum(void *context, int64_t task, int worker) {
+    moe_job *j = context;
+    (void)worker;
+    for (int64_t i = task * 8; i < (task + 1) * 8 && i < j->m; i++) {
+        float *y = j->y + i * j->hidden;
+        memset(y, 0, (size_t)j->hidden * sizeof(float));
+        for (int32_t t = 0; t < j->w->top_k; t++) {
+            const route *r = &j->routes[i * j->w->top_k + t];
+            j->c->row->axpy(y, r->weight, j->out + r->slot * j->hidden, j->hidden);
+        }
+    }
+}
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* Kernels, preparation offsets and task ranges of every active expert. Returns the tasks of both stages. */
+static void plan_experts(moe_job *j, size_t *prep_bytes, size_t *scratch, int64_t *most, int64_t *tasks1,
+                         int64_t *tasks2) {
+    cpu_backend *c = j->c;
+    size_t p1 = 0, p2 = 0;
+    *scratch = 0, *most = 0, *tasks1 = 0, *tasks2 = 0;
+    /* few active experts: cut each into ranges; many: one task an expert is balance enough */
+    int64_t parts = j->n_active >= 8 * c->threads ? 1 : 4;
+    for (int32_t i = 0; i < j->n_active; i++) {
+        moe_expert *e = &j->e[i];
+        const lm_weight *g = &j->w->gate[j->ids[i]], *u = &j->w->up[j->ids[i]], *d = &j->w->down[j->ids[i]];
+        e->gate = cpu_linear_impl(c, g, e->n);
+        e->up = cpu_linear_impl(c, u, e->n);
+        e->down = cpu_linear_impl(c, d, e->n);
+        e->xp_gate = e->xp_up = p1;
+        p1 += cpu_round64(e->gate->prep_bytes(g, e->n));
+        if (e->up != e->gate || u->format != g->format || u->group != g->group) {
+            e->xp_up = p1;
+            p1 += cpu_round64(e->up->prep_bytes(u, e->n));
+        }
+        e->xp_down = p2;
+        p2 += cpu_round64(e->down->prep_bytes(d, e->n));
+        *scratch = larger(*scratch, larger(e->gate->scratch_bytes(g, e->n),
+                                           larger(e->up->scratch_bytes(u, e->n), e->down->scratch_bytes(d, e->n))));
+        int64_t s1 = e->gate->n_step > e->up->n_step ? e->gate->n_step : e->up->n_step, s2 = e->down->n_step;
+        e->step1 = (j->w->ffn / parts / s1 < 1 ? 1 : j->w->ffn / parts / s1) * s1;
+        e->step2 = (j->hidden / parts / s2 < 1 ? 1 : j->hidden / parts / s2) * s2;
+        e->task1 = *tasks1;
+        e->task2 = *tasks2;
+        *tasks1 += (j->w->ffn + e->step1 - 1) / e->step1;
+        *tasks2 += (j->hidden + e->step2 - 1) / e->step2;
+        if (e->n > *most) *most = e->n;
+    }
+    *prep_bytes = larger(p1, p2);
+}
+
+lm_status cpu_moe(lm_backend *b, const lm_moe_weights *w, const float *router, const float *x, int64_t hidden,
+                  int64_t m, float *y, lm_error *err) {
+    cpu_backend *c = cpu_of(b);
+    if (m == 0) return LM_OK;
+    size_t pairs = (size_t)m * (size_t)w->top_k, experts = (size_t)w->n_experts;
+    size_t o_routes = 0, o_sorted = o_routes + cpu_round64(pairs * sizeof(route));
+    size_t o_e = o_sorted + cpu_round64(pairs * sizeof(int64_t)),
+           o_ids = o_e + cpu_round64(experts * sizeof(moe_expert));
+    size_t o_count = o_ids + cpu_round64(experts * sizeof(int32_t));
+    size_t o_h = o_count + cpu_round64((experts + 1) * sizeof(int64_t));
+    size_t o_up = o_h + cpu_round64(pairs * (size_t)w->ffn * sizeof(float));
+    size_t o_out = o_up + cpu_round64(pairs * (size_t)w->ffn * sizeof(float));
+    LM_TRY(cpu_reserve(c, &c->shared, o_out + cpu_round64(pairs * (size_t)hidden * sizeof(float)), "expert rows", err));
+    char *s = c->shared.data;
+    moe_job j = {.c = c, .w = w, .router = router, .x = x, .hidden = hidden, .m = m, .y = y};
+    j.routes = (route *)(void *)(s + o_routes);
+    j.sorted = (int64_t *)(void *)(s + o_sorted);
+    j.e = (moe_expert *)(void *)(s + o_e);
+    j.ids = (int32_t *)(void *)(s + o_ids);
+    j.h = (float *)(void *)(s + o_h);
+    j.up = (float *)(void *)(s + o_up);
+    j.out = (float *)(void *)(s + o_out);
+    lm_pool_run(c->pool, (m + 31) / 32, run_route, &j);
+    group_rows(&j, (int64_t *)(void *)(s + o_count));
+    size_t prep, scratch;
+    int64_t most, tasks1, tasks2;
+    plan_experts(&j, &prep, &scratch, &most, &tasks1, &tasks2);
+    LM_TRY(cpu_reserve(c, &c->prep, prep, "prepared activations", err));
+    j.prep = c->prep.data;
+    j.gather = cpu_round64(scratch);
+    LM_TRY(cpu_reserve_worker(c, j.gather + cpu_round64((size_t)most * (size_t)hidden * sizeof(float)), err));
+    lm_pool_run(c->pool, j.n_active, run_prep1, &j);
+    lm_pool_run(c->pool, tasks1, run_stage1, &j);
+    lm_pool_run(c->pool, j.n_active, run_prep2, &j);
+    lm_pool_run(c->pool, tasks2, run_stage2, &j);
+    lm_pool_run(c->pool, (m + 7) / 8, run_sum, &j);
+    return LM_OK;
+}
