@@ -1,0 +1,31 @@
+# Run by a test fixture: cmake -DARCHIVES=DIR -DOUT=DIR [-DEXTRA=DIR] -P testdata.cmake
+#
+# Unpacks every DIR/*.tar.xz below OUT, once: a stamp named after the archive's hash says that it is done. Where the folder
+# EXTRA exists, what it has and the archives lack (data that may not be redistributed) is linked in beside it.
+cmake_minimum_required(VERSION 3.20)
+file(MAKE_DIRECTORY "${OUT}/.stamps")
+file(GLOB archives "${ARCHIVES}/*.tar.xz")
+if(NOT archives)
+  message(FATAL_ERROR "no archives in ${ARCHIVES}")
+endif()
+foreach(archive ${archives})
+  get_filename_component(name "${archive}" NAME)
+  file(SHA256 "${archive}" hash)
+  set(stamp "${OUT}/.stamps/${name}.${hash}")
+  if(NOT EXISTS "${stamp}")
+    file(ARCHIVE_EXTRACT INPUT "${archive}" DESTINATION "${OUT}")
+    file(TOUCH "${stamp}")
+  endif()
+endforeach()
+
+if(EXTRA AND IS_DIRECTORY "${EXTRA}")
+  foreach(pair golden/tokenization golden/chat_template tokenizers data)
+    file(GLOB entries RELATIVE "${EXTRA}/${pair}" "${EXTRA}/${pair}/*")
+    foreach(entry ${entries})
+      if(NOT EXISTS "${OUT}/${pair}/${entry}")
+        file(MAKE_DIRECTORY "${OUT}/${pair}")
+        file(CREATE_LINK "${EXTRA}/${pair}/${entry}" "${OUT}/${pair}/${entry}" SYMBOLIC)
+      endif()
+    endforeach()
+  endforeach()
+endif()
