@@ -66,6 +66,19 @@ static inline vf vf_load_f16(const void *p) {
 static inline vf vf_load_bf16(const void *p) {
     return vf_bits(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
 }
+/* The first n, zeros after. */
+static inline vf vf_load_f16_n(const void *p, int64_t n) {
+    if (n >= 8) return vf_load_f16(p);
+    uint16_t edge[8] = {0};
+    memcpy(edge, p, 2 * (size_t)n);
+    return vf_load_f16(edge);
+}
+static inline vf vf_load_bf16_n(const void *p, int64_t n) {
+    if (n >= 8) return vf_load_bf16(p);
+    uint16_t edge[8] = {0};
+    memcpy(edge, p, 2 * (size_t)n);
+    return vf_load_bf16(edge);
+}
 /* The order of these additions is part of the kernels' definition. */
 static inline float vf_sum(vf v) {
     __m128 b = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

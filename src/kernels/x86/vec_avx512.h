@@ -60,6 +60,13 @@ static inline vf vf_load_f16(const void *p) {
 static inline vf vf_load_bf16(const void *p) {
     return vf_bits(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
 }
+/* The first n, zeros after. */
+static inline vf vf_load_f16_n(const void *p, int64_t n) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vf_mask(n), p));
+}
+static inline vf vf_load_bf16_n(const void *p, int64_t n) {
+    return vf_bits(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(vf_mask(n), p)), 16));
+}
 /* The order of these additions is part of the kernels' definition. */
 static inline float vf_sum(vf v) {
     __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));

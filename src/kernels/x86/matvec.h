@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT
+ * matvec.h: MATVEC rows over the vector of vec_avx2.h or vec_avx512.h, which the including file picks.
+ *
+ * Weights stream once, straight from the file, for up to MV_ROWS rows of activations. Affine: a block of VL lanes, each
+ * with E whole codes; activations are permuted in prep so that code i of every lane meets its x in one load; no lane
+ * spans two groups, so a block's lane sums are multiplied by their scale once. Biases meet the groups' sums of x, which
+ * prep makes. Codes may be taken less a center c (scale * c goes to the bias): smaller terms, smaller rounding. */
+#include "kernels/rows.h"
+#include "kernels/unpack.h"
+
+#define MV_ROWS 4
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+INLINE int64_t mv_up(int64_t n, int64_t step) {
+    return (n + step - 1) / step * step;
+}
+/* E: whole codes in a lane of vi_load_codes. */
+INLINE int mv_lane_codes(int bits) {
+    return bits == 2 ? 16 : bits < 5 ? 8 : 4;
+}
+INLINE int mv_group_shift(const lm_weight *w) {
+    return w->group == 32 ? 5 : w->group == 64 ? 6 : 7;
+}
+
+/* ---- affine ---------------------------------------------------------------------------------------------------- */
+
+/* Floats of the permuted part of a prepared row, and of the whole of it, with the groups' sums. */
+static int64_t mv_permuted(const lm_weight *w) {
+    return mv_up(w->k, VL * mv_lane_codes(lm_unpack_bits(w->format)));
+}
+static int64_t mv_floats(const lm_weight *w) {
+    return mv_up(mv_permuted(w) + mv_up(w->k / w->group, VL), 16);
+}
+
+static size_t mv_prep_bytes(const lm_weight *w, int64_t m) {
+    return (size_t)(mv_floats(w) * m) * sizeof(float);
+}
+
+static size_t mv_scratch_bytes(const lm_weight *w, int64_t m) {
+    (void)m;
+    return (size_t)mv_up(mv_up(w->k / w->group, VL) + VL, 16) * sizeof(float);
+}
+
+/* out[block][i][lane] = x[block][lane][i] */
+INLINE void mv_permute(const float *x, int64_t k, int e, float *out) {
+    int64_t k0 = 0;
+    for (; k0 + VL * e <= k; k0 += VL * e)
+        for (int i = 0; i < e; i++)
+            for (int j = 0; j < VL; j++) out[k0 + i * VL + j] = x[k0 + j * e + i];
+    if (k0 == k) return;
+    for (int i = 0; i < e; i++)
+        for (int j = 0; j < VL; j++) out[k0 + i * VL + j] = k0 + j * e + i < k ? x[k0 + j * e + i] : 0;
+}
+
+static void mv_prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, int64_t m1, int64_t m, void *xp) {
+    (void)m;
+    const int e = mv_lane_codes(lm_unpack_bits(w->format));
+    const int64_t groups = w->k / w->group;
+    for (int64_t i = m0; i < m1; i++) {
+        const float *from = x + i * ldx;
+        float *out = (float *)xp + i * mv_floats(w), *sums = out + mv_permuted(w);
+        if (e == 16)
+            mv_permute(from, w->k, 16, out);
+        else if (e == 8)
+            mv_permute(from, w->k, 8, out);
+        else
+            mv_permute(from, w->k, 4, out);
+        for (int64_t g = 0; g < groups; g++) {
+            vf sum = vf_load(from + g * w->group);
+            for (int64_t k = VL; k < w->group; k += VL) sum = vf_add(sum, vf_load(from + g * w->group + k));
+            sums[g] = vf_sum(sum);
+        }
+        for (int64_t g = groups; g < mv_up(groups, VL); g++) sums[g] = 0;
+    }
+}
+
+INLINE vf mv_load_scales(const lm_weight *w, const void *p, int64_t at, int64_t n) {
+    if (w->scale_type == LM_DTYPE_F16) return vf_load_f16_n((const uint8_t *)p + 2 * at, n);
+    if (w->scale_type == LM_DTYPE_BF16) return vf_load_bf16_n((const uint8_t *)p + 2 * at, n);
+    return vf_load_n((const float *)(const void *)((const uint8_t *)p + 4 * at), n);
+}
+
+/* Lane sums of codes times x in one block, times their scales, onto sum. */
+INLINE void mv_block(int bits, int rows, vi codes, const float *const x[MV_ROWS], vf scale, vf sum[MV_ROWS]) {
+    vf part[MV_ROWS];
+    UNROLL for (int i = 0; i < mv_lane_codes(bits); i++) {
+        vf q = vf_code(codes, bits, i);
+        UNROLL for (int r = 0; r < rows; r++) {
+            vf v = vf_load(x[r] + i * VL);
+            part[r] = i ? vf_fma(q, v, part[r]) : vf_mul(q, v);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) sum[r] = vf_fma(scale, part[r], sum[r]);
+}
+
+/* Outputs [n0, n1) of `rows` rows. */
+INLINE void mv_rows(int bits, int rows, const lm_weight *w, const float *xp, int64_t n0, int64_t n1, float *y,
+                    int64_t ldy, float *scales) {
+    const int64_t groups = w->k / w->group, block = VL * mv_lane_codes(bits), block_bytes = block * bits / 8;
+    const int64_t stride = mv_floats(w), permuted = mv_permuted(w);
+    const int shift = mv_group_shift(w);
+    int32_t lane_group[VL];
+    for (int j = 0; j < VL; j++) lane_group[j] = block < w->group ? 0 : j * mv_lane_codes(bits) >> shift;
+    const vi index = vi_load(lane_group);
+    const vf center = vf_set1(VF_CODE_CENTER(bits));
+    for (int64_t n = n0; n < n1; n++) {
+        vf sum[MV_ROWS], bias_sum[MV_ROWS];
+        UNROLL for (int r = 0; r < rows; r++) sum[r] = bias_sum[r] = vf_zero();
+        for (int64_t g = 0; g < groups; g += VL) {
+            vf s = mv_load_scales(w, w->scales, n * groups + g, groups - g);
+            vf b = vf_fma(s, center, mv_load_scales(w, w->biases, n * groups + g, groups - g));
+            vf_store(scales + g, s);
+            UNROLL for (int r = 0; r < rows; r++) bias_sum[r] =
+                vf_fma(b, vf_load(xp + r * stride + permuted + g), bias_sum[r]);
+        }
+        const uint8_t *row = (const uint8_t *)w->data + (size_t)n * w->row_bytes;
+        const float *x[MV_ROWS];
+        UNROLL for (int r = 0; r < rows; r++) x[r] = xp + r * stride;
+        int64_t k = 0;
+        for (; k + block <= w->k; k += block, row += block_bytes) {
+            vi codes = vi_load_codes(row, bits, block_bytes);
+            mv_block(bits, rows, codes, x, vf_permute(vf_load(scales + (k >> shift)), index), sum);
+            UNROLL for (int r = 0; r < rows; r++) x[r] += block;
+        }
+        if (k < w->k) {
+            vi codes = vi_load_codes(row, bits, (w->k - k) * bits / 8);
+            mv_block(bits, rows, codes, x, vf_permute(vf_load(scales + (k >> shift)), index), sum);
+        }
+        UNROLL for (int r = 0; r < rows; r++) y[r * ldy + n] = vf_sum(vf_add(sum[r], bias_sum[r]));
+    }
+}
+
+INLINE void mv_run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y,
+                   int64_t ldy, float *scratch) {
+    const int64_t groups = w->k / w->group;
+    vf_store(scratch + mv_up(groups, VL), vf_zero()); /* lanes past the last group multiply zeros by this */
+    for (int64_t i = 0; i < m; i += MV_ROWS) {
+        const float *x = (const float *)xp + i * mv_floats(w);
+        float *to = y + i * ldy;
+        switch (m - i) {
+        case 1: mv_rows(bits, 1, w, x, n0, n1, to, ldy, scratch); break;
+        case 2: mv_rows(bits, 2, w, x, n0, n1, to, ldy, scratch); break;
+        case 3: mv_rows(bits, 3, w, x, n0, n1, to, ldy, scratch); break;
+        default: mv_rows(bits, 4, w, x, n0, n1, to, ldy, scratch); break;
+        }
+    }
+}
+
+/* ---- floats: 4 vectors a step, each with its own sum ----------------------------------------------------------- */
+
+static int64_t mvf_floats(const lm_weight *w) {
+    return mv_up(w->k, 4 * VL > 16 ? 4 * VL : 16);
+}
+
+static size_t mvf_prep_bytes(const lm_weight *w, int64_t m) {
+    return (size_t)(mvf_floats(w) * m) * sizeof(float);
+}
+
+static size_t mvf_scratch_bytes(const lm_weight *w, int64_t m) {
+    (void)w, (void)m;
+    return 0;
+}
+
+static void mvf_prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, int64_t m1, int64_t m, void *xp) {
+    (void)m;
+    for (int64_t i = m0; i < m1; i++)
+        for (int64_t k = 0; k < mvf_floats(w); k += VL)
+            vf_store((float *)xp + i * mvf_floats(w) + k, k < w->k ? vf_load_n(x + i * ldx + k, w->k - k) : vf_zero());
+}
+
+INLINE vf mvf_load(lm_format format, const uint8_t *row, int64_t k, int64_t n) {
+    if (format == LM_FORMAT_F32) return vf_load_n((const float *)(const void *)(row + 4 * k), n);
+    return format == LM_FORMAT_F16 ? vf_load_f16_n(row + 2 * k, n) : vf_load_bf16_n(row + 2 * k, n);
+}
+
+INLINE void mvf_rows(lm_format format, int rows, const lm_weight *w, const float *x, int64_t n0, int64_t n1, float *y,
+                     int64_t ldy) {
+    const int64_t stride = mvf_floats(w);
+    for (int64_t n = n0; n < n1; n++) {
+        const uint8_t *row = (const uint8_t *)w->data + (size_t)n * w->row_bytes;
+        vf sum[MV_ROWS][4];
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int j = 0; j < 4; j++) sum[r][j] = vf_zero();
+        int64_t k = 0;
+        for (; k + 4 * VL <= w->k; k += 4 * VL) UNROLL for (int j = 0; j < 4; j++) {
+                vf v = mvf_load(format, row, k + j * VL, VL);
+                UNROLL for (int r = 0; r < rows; r++) sum[r][j] =
+                    vf_fma(v, vf_load(x + r * stride + k + j * VL), sum[r][j]);
+            }
+        UNROLL for (int j = 0; j < 4; j++) if (k + j * VL < w->k) {
+            vf v = mvf_load(format, row, k + j * VL, w->k - k - j * VL);
+            UNROLL for (int r = 0; r < rows; r++) sum[r][j] =
+                vf_fma(v, vf_load(x + r * stride + k + j * VL), sum[r][j]);
+        }
+        UNROLL for (int r = 0; r < rows; r++) y[r * ldy + n] =
+            vf_sum(vf_add(vf_add(sum[r][0], sum[r][1]), vf_add(sum[r][2], sum[r][3])));
+    }
+}
+
+INLINE void mvf_run(lm_format format, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y,
+                    int64_t ldy) {
+    for (int64_t i = 0; i < m; i += MV_ROWS) {
+        const float *x = (const float *)xp + i * mvf_floats(w);
+        float *to = y + i * ldy;
+        switch (m - i) {
+        case 1: mvf_rows(format, 1, w, x, n0, n1, to, ldy); break;
+        case 2: mvf_rows(format, 2, w, x, n0, n1, to, ldy); break;
+        case 3: mvf_rows(format, 3, w, x, n0, n1, to, ldy); break;
+        default: mvf_rows(format, 4, w, x, n0, n1, to, ldy); break;
+        }
+    }
+}
+
+#define LM_MATVEC_FLOAT(FORMAT, name, isa)                                                                  \
+    static void run_##name(const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, \
+                           int64_t ldy, void *scratch) {                                                    \
+        (void)scratch;                                                                                      \
+        mvf_run(LM_FORMAT_##FORMAT, w, xp, m, n0, n1, y, ldy);                                              \
+    }                                                                                                       \
+    const lm_linear_impl lm_matvec_##name##isa = {1, 1, mvf_prep_bytes, mvf_prep, mvf_scratch_bytes, run_##name}
+
+#define LM_MATVEC_AFFINE(bits, isa)                                                                               \
+    static void run_affine##bits(const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, \
+                                 int64_t ldy, void *scratch) {                                                    \
+        mv_run(bits, w, xp, m, n0, n1, y, ldy, scratch);                                                          \
+    }                                                                                                             \
+    const lm_linear_impl lm_matvec_affine##bits##isa = {                                                          \
+        1, 1, mv_prep_bytes, mv_prep, mv_scratch_bytes, run_affine##bits}
