@@ -44,6 +44,9 @@ static void on_signal(int number) {
 }
 
 const volatile int *cli_cancel(void) {
+    static bool installed; /* once: after the first signal the default action is back, so that a second one kills */
+    if (installed) return &cancel_flag;
+    installed = true;
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
