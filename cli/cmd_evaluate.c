@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cmd_evaluate.c: mlx_lm.evaluate. Flags and stdout are mlx-lm's; ours are --data, --dump-requests, --answers, --table,
+ * --json. The evaluation itself is lm/eval.h's; this file reads flags, shows progress and writes files. */
+#include "common.h"
+#include "lm/eval.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_ANSWERS ((size_t)1 << 30)
+
+typedef struct eval_args {
+    const char *model, *output_dir, *template_args, *data, *dump, *answers;
+    arg_list tasks;
+    int64_t batch_size, num_shots, max_tokens, limit, seed, top_k;
+    double temp, top_p;
+    bool num_shots_given, max_tokens_given, limit_given, output_given, template_given, apply_template;
+    bool multiturn, unsafe_code, table, json;
+    engine_args engine;
+} eval_args;
+
+/* What the bar and mlx-lm's counting line need between two calls. */
+typedef struct bar {
+    bool tty, count; /* bar on stderr; counting line on stdout */
+    size_t counted;
+    double shown;
+} bar;
+
+static void show_progress(void *user, const lm_eval_progress *p) {
+    bar *b = user;
+    if (b->count && p->n_done != b->counted) {
+        b->counted = p->n_done;
+        printf("[batch_generate] Finished processing %zu/%zu ...\r", p->n_done, p->n_total);
+        fflush(stdout);
+    }
+    if (!b->tty || (p->seconds - b->shown < 0.2 && p->n_done < p->n_total)) return;
+    b->shown = p->seconds;
+    double tokens = (double)(p->generated_tokens + p->computed_tokens);
+    fprintf(stderr, "\r\033[K%zu/%zu questions", p->n_done, p->n_total);
+    if (p->seconds > 0) fprintf(stderr, "  %.2f/s  %.1f tok/s", (double)p->n_done / p->seconds, tokens / p->seconds);
+    if (p->n_done) {
+        int64_t left = (int64_t)(p->seconds / (double)p->n_done * (double)(p->n_total - p->n_done));
+        fprintf(stderr, "  score %.4f  %lld:%02lld:%02lld left", p->score_sum / (double)p->n_done,
+                (long long)(left / 3600), (long long)(left / 60 % 60), (long long)(left % 60));
+    }
+    fflush(stderr);
+}
+
+static lm_status make_folder(const char *path, lm_error *err) {
+    char *copy = strdup(path);
+    if (!copy) return cli_error(err, LM_NOMEM, "out of memory");
+    bool ok = true;
+    for (char *c = copy + 1; ok && *copy && *c; c++) {
+        if (*c != '/') continue;
+        *c = 0;
+        ok = mkdir(copy, 0777) == 0 || errno == EEXIST;
+        *c = '/';
+    }
+    ok = ok && (mkdir(copy, 0777) == 0 || errno == EEXIST);
+    int why = errno;
+    free(copy);
+    struct stat st;
+    if (ok && (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))) {
+        ok = false;
+        why = ENOTDIR;
+    }
+    return ok ? LM_OK : cli_error(err, LM_IO, "%s: the folder cannot be made: %s", path, strerror(why));
+}
+
+/* Writes DIR/NAME + suffix. */
+static lm_status write_file(const char *dir, const char *name, const char *suffix, const char *text, size_t length,
+                            lm_error *err) {
+    size_t size = strlen(dir) + strlen(name) + strlen(suffix) + 2;
+    char *path = malloc(size);
+    if (!path) return cli_error(err, LM_NOMEM, "out of memory");
+    snprintf(path, size, "%s/%s%s", dir, name, suffix);
+    lm_status status = lm_file_write(path, text, length, err);
+    free(path);
+    return status;
+}
+
+static lm_status write_samples(const lm_eval *eval, const char *dir, const char *name, lm_error *err) {
+    lm_status status = LM_OK;
+    const char *task;
+    for (size_t i = 0; status == LM_OK && (task = lm_eval_task_name(eval, i)); i++) {
+        char *text = NULL, suffix[200];
+        size_t length = 0;
+        status = lm_eval_samples(eval, i, &text, &length, err);
+        snprintf(suffix, sizeof suffix, "_samples_%s.jsonl", task);
+        if (status == LM_OK && length) status = write_file(dir, name, suffix, text, length, err);
+        lm_free(text);
+    }
+    return status;
+}
+
+static lm_status write_results(const lm_eval *eval, const char *dir, const char *name, lm_error *err) {
+    static const struct {
+        lm_eval_text what;
+        const char *suffix;
+    } files[] = {{LM_EVAL_TEXT_FILE, ""}, {LM_EVAL_TEXT_REPORT, "_report.json"}};
+    lm_status status = LM_OK;
+    for (size_t i = 0; status == LM_OK && i < 2; i++) {
+        char *text = NULL;
+        size_t length = 0;
+        status = lm_eval_render(eval, files[i].what, &text, &length, err);
+        if (status == LM_OK) status = write_file(dir, name, files[i].suffix, text, length, err);
+        lm_free(text);
+    }
+    return status;
+}
+
+/* Files of a run: samples of all that was answered; the results only if everything was. */
+static lm_status write_files(const lm_eval *eval, const eval_args *a, bool complete, lm_error *err) {
+    char *name = NULL;
+    lm_status status = lm_eval_file_name(eval, a->model, &name, err);
+    if (status == LM_OK) status = make_folder(a->output_dir, err);
+    if (status == LM_OK) status = write_samples(eval, a->output_dir, name, err);
+    if (status == LM_OK && complete) status = write_results(eval, a->output_dir, name, err);
+    if (status == LM_OK)
+        fprintf(stderr, "%s: %s/%s%s\n", complete ? "results" : "answers so far", a->output_dir, name,
+                complete ? "" : "_samples_*.jsonl");
+    lm_free(name);
+    return status;
+}
+
+static lm_status print_text(const lm_eval *eval, lm_eval_text what, lm_error *err) {
+    char *text = NULL;
+    size_t length = 0;
+    lm_status status = lm_eval_render(eval, what, &text, &length, err);
+    if (status == LM_OK) fwrite(text, 1, length, stdout);
+    lm_free(text);
+    return status;
+}
+
+static lm_status print_results(const lm_eval *eval, const eval_args *a, lm_error *err) {
+    lm_eval_info info;
+    lm_eval_get_info(eval, &info);
+    lm_status status;
+    if (a->json) {
+        status = print_text(eval, LM_EVAL_TEXT_REPORT, err);
+    } else {
+        puts("Results:");
+        status = print_text(eval, LM_EVAL_TEXT_STDOUT, err);
+        if (status == LM_OK && a->table) {
+            putchar('\n');
+            status = print_text(eval, LM_EVAL_TEXT_TABLE, err);
+        }
+    }
+    fflush(stdout);
+    fprintf(stderr, "note: %s\n", info.data_note);
+    return status;
+}
+
+/* ---- the three ways to run */
+
+static lm_status dump_requests(const lm_eval *eval, const char *path, lm_error *err) {
+    char *text = NULL;
+    size_t length = 0;
+    lm_status status = lm_eval_render(eval, LM_EVAL_TEXT_REQUESTS, &text, &length, err);
+    if (status == LM_OK && strcmp(path, "-") == 0)
+        status = fwrite(text, 1, length, stdout) == length && fflush(stdout) == 0
+                     ? LM_OK
+                     : cli_error(err, LM_IO, "stdout: cannot be written");
+    else if (status == LM_OK)
+        status = lm_file_write(path, text, length, err);
+    lm_free(text);
+    return status;
+}
+
+static lm_status score_answers(lm_eval *eval, const eval_args *a, lm_error *err) {
+    char *text = NULL;
+    size_t length = 0, skipped = 0;
+    lm_status status = cli_read_file(a->answers, MAX_ANSWERS, &text, &length, err);
+    if (status == LM_OK) status = lm_eval_read_answers(eval, a->answers, text, length, &skipped, err);
+    free(text);
+    if (status != LM_OK) return status;
+    lm_eval_info info;
+    lm_eval_get_info(eval, &info);
+    if (!info.n_answered) return cli_error(err, LM_ARG, "%s: no answer to any of the questions", a->answers);
+    if (skipped) fprintf(stderr, "warning: %zu answers lie past --limit and are left out\n", skipped);
+    if (info.n_answered < info.n_requests)
+        fprintf(stderr, "warning: %zu of %zu questions have no answer and are left out\n",
+                info.n_requests - info.n_answered, info.n_requests);
+    if (a->output_given) {
+        status = write_files(eval, a, true, err);
+        if (status != LM_OK) return status;
+    }
+    return print_results(eval, a, err);
+}
+
+static void print_statistics(const lm_eval_progress *p, lm_engine *engine) {
+    lm_memory_stats memory;
+    lm_engine_get_memory(engine, &memory);
+    double decode = p->seconds - p->prompt_seconds;
+    printf("[batch_generate] Finished processing %zu/%zu\n", p->n_done, p->n_total);
+    printf("[batch_generate] Prompt: %lld tokens, %.3f tokens-per-sec\n", (long long)p->prompt_tokens,
+           p->prompt_seconds > 0 ? (double)p->prompt_tokens / p->prompt_seconds : 0.0);
+    printf("[batch_generate] Generation: %lld tokens, %.3f tokens-per-sec\n", (long long)p->generated_tokens,
+           decode > 0 ? (double)p->generated_tokens / decode : 0.0);
+    printf("[batch_generate] Peak memory: %.3f GB\n", (double)memory.peak / 1e9);
+}
+
+/* Keeps the last progress beside showing it. */
+typedef struct watcher {
+    bar bar;
+    lm_eval_progress last;
+} watcher;
+
+static void watch(void *user, const lm_eval_progress *p) {
+    watcher *w = user;
+    w->last = *p;
+    show_progress(&w->bar, p);
+}
+
+static lm_status run_model(lm_eval *eval, lm_engine *engine, const eval_args *a, lm_error *err) {
+    lm_eval_info info;
+    lm_eval_get_info(eval, &info);
+    watcher w = {.bar = {.tty = isatty(2) == 1, .count = !a->json && isatty(1) != 1},
+                 .last = {.n_total = info.n_requests}};
+    lm_eval_run_options options = lm_eval_run_options_default();
+    options.batch_size = a->batch_size;
+    options.seed = (uint64_t)a->seed;
+    options.sampler.temp = (float)a->temp;
+    options.sampler.top_p = (float)a->top_p;
+    options.sampler.top_k = (int32_t)a->top_k;
+    options.cancel = cli_cancel();
+    options.progress = watch;
+    options.progress_user = &w;
+    lm_status status = make_folder(a->output_dir, err);
+    if (status != LM_OK) return status;
+    if (w.bar.count) {
+        printf("[batch_generate] Finished processing 0/%zu ...\r", info.n_requests);
+        fflush(stdout);
+    }
+    status = lm_eval_generate(eval, engine, &options, err);
+    if (w.bar.tty) fprintf(stderr, "\r\033[K");
+    if (status != LM_OK) { /* what was answered stays */
+        if (w.bar.count) putchar('\n');
+        lm_error later;
+        lm_eval_get_info(eval, &info);
+        if (info.n_answered && write_files(eval, a, false, &later) != LM_OK)
+            fprintf(stderr, "the answers so far could not be written: %s\n", later.message);
+        return status;
+    }
+    if (!a->json) print_statistics(&w.last, engine);
+    status = write_files(eval, a, true, err);
+    return status == LM_OK ? print_results(eval, a, err) : status;
+}
+
+/* ---- set-up */
+
+static lm_status make_eval(const lm_tokenizer *tokenizer, const eval_args *a, lm_eval **eval, lm_error *err) {
+    lm_eval_options options = lm_eval_options_default();
+    options.tasks = a->tasks.items;
+    options.n_tasks = a->tasks.count;
+    options.has_num_shots = a->num_shots_given;
+    options.num_shots = a->num_shots;
+    if (a->limit_given) options.limit = a->limit;
+    if (a->max_tokens_given) options.max_tokens = a->max_tokens;
+    if (a->template_given) options.chat_template = a->apply_template ? LM_EVAL_TEMPLATE_ON : LM_EVAL_TEMPLATE_OFF;
+    options.fewshot_as_multiturn = a->multiturn;
+    options.chat_template_args = a->template_args;
+    options.data_dir = a->data;
+    return lm_eval_create(tokenizer, &options, eval, err);
+}
+
+/* Without weights: the folder may hold the tokenizer only. */
+static lm_status evaluate_offline(const eval_args *a, lm_error *err) {
+    char *path = NULL;
+    lm_tokenizer *tokenizer = NULL;
+    lm_eval *eval = NULL;
+    lm_status status = lm_model_resolve(a->model, &path, err);
+    if (status == LM_OK) status = lm_tokenizer_open(path, &tokenizer, err);
+    if (status == LM_OK) status = make_eval(tokenizer, a, &eval, err);
+    if (status == LM_OK) status = a->dump ? dump_requests(eval, a->dump, err) : score_answers(eval, a, err);
+    lm_eval_destroy(eval);
+    lm_tokenizer_close(tokenizer);
+    lm_free(path);
+    return status;
+}
+
+static lm_status evaluate_model(const eval_args *a, lm_error *err) {
+    lm_engine *engine = NULL;
+    lm_eval *eval = NULL;
+    lm_engine_options options = engine_args_options(&a->engine);
+    lm_status status = cli_engine_open(a->model, &options, &engine, err);
+    if (status == LM_OK) status = make_eval(lm_engine_get_tokenizer(engine), a, &eval, err);
+    if (status == LM_OK) status = run_model(eval, engine, a, err);
+    lm_eval_destroy(eval);
+    lm_engine_close(engine);
+    return status;
+}
+
+/* Values that argparse takes but that cannot be meant; NULL if all is well. */
+static const char *check(const eval_args *a) {
+    if (a->batch_size < 1 || a->batch_size > 65536) return "argument --batch-size: expected 1 to 65536";
+    if (a->max_tokens_given && a->max_tokens < 1) return "argument --max-tokens: expected 1 or more";
+    if (a->limit_given && a->limit < 0) return "argument --limit: expected 0 or more";
+    if (!(a->temp >= 0)) return "argument --temp: expected 0 or more";
+    if (a->top_k < 0 || a->top_k > INT32_MAX) return "argument --top-k: expected 0 or more";
+    if (a->dump && a->answers) return "argument --answers: not allowed with argument --dump-requests";
+    return NULL;
+}
+
+int cmd_evaluate(int argc, char **argv) {
+    eval_args a = {.output_dir = ".",
+                   .batch_size = 8,
+                   .seed = 123,
+                   .top_p = 1.0,
+                   .template_args = "{}",
+                   .engine = ENGINE_ARGS_DEFAULT(true)};
+    const arg_spec specs[] = {
+        {"--model", NULL, ARG_STRING, &a.model, "model to evaluate", NULL, true, NULL, NULL},
+        {"--tasks", NULL, ARG_STRINGS, &a.tasks, "tasks, groups or patterns: mmlu_pro, mmlu_pro_SUBJECT", NULL, true,
+         NULL, NULL},
+        {"--output-dir", NULL, ARG_STRING, &a.output_dir, "folder for result files (default: .)", NULL, false,
+         &a.output_given, NULL},
+        {"--batch-size", NULL, ARG_INT, &a.batch_size, "questions in flight at once (default: 8)", NULL, false, NULL,
+         NULL},
+        {"--num-shots", NULL, ARG_INT, &a.num_shots, "number of exemplars (default: the task's)", NULL, false,
+         &a.num_shots_given, NULL},
+        {"--max-tokens", NULL, ARG_INT, &a.max_tokens, "tokens to generate at most (default: the task's)", NULL, false,
+         &a.max_tokens_given, NULL},
+        {"--limit", NULL, ARG_INT, &a.limit, "first N questions of each task", NULL, false, &a.limit_given, NULL},
+        {"--seed", NULL, ARG_INT, &a.seed, "random seed (default: 123)", NULL, false, NULL, NULL},
+        {"--fewshot-as-multiturn", NULL, ARG_FLAG, &a.multiturn, "exemplars as turns of a conversation", NULL, false,
+         NULL, NULL},
+        {"--apply-chat-template", NULL, ARG_ON_OFF, &a.apply_template,
+         "use the chat template (default: if the model has one)", NULL, false, &a.template_given, NULL},
+        {"--chat-template-args", NULL, ARG_STRING, &a.template_args,
+         "JSON object of template variables, e.g. '{\"enable_thinking\":false}'", NULL, false, NULL, NULL},
+        {"--confirm-run-unsafe-code", NULL, ARG_FLAG, &a.unsafe_code, "accepted: no task here runs code", NULL, false,
+         NULL, NULL},
+        {"--temp", NULL, ARG_FLOAT, &a.temp, "sampling temperature (default: 0, greedy)", NULL, false, NULL, NULL},
+        {"--top-p", NULL, ARG_FLOAT, &a.top_p, "sampling top-p (default: 1.0)", NULL, false, NULL, NULL},
+        {"--top-k", NULL, ARG_INT, &a.top_k, "sampling top-k (default: 0, off)", NULL, false, NULL, NULL},
+        {"--data", NULL, ARG_STRING, &a.data, "folder with test.jsonl and validation.jsonl (default: built in)", NULL,
+         false, NULL, NULL},
+        {"--dump-requests", NULL, ARG_STRING, &a.dump, "write the requests as JSONL (-: stdout) and stop", NULL, false,
+         NULL, NULL},
+        {"--answers", NULL, ARG_STRING, &a.answers, "score completions of a JSONL file instead of running the model",
+         NULL, false, NULL, NULL},
+        {"--table", NULL, ARG_FLAG, &a.table, "print lm-eval's table too", NULL, false, NULL, NULL},
+        {"--json", NULL, ARG_FLAG, &a.json, "print one JSON report instead", NULL, false, NULL, NULL},
+        ENGINE_ARGS(a.engine),
+        {NULL, NULL, ARG_FLAG, NULL, NULL, NULL, false, NULL, NULL},
+    };
+    int code = args_parse(argv[0], "Evaluate a model on lm-eval tasks.", specs, argc, argv);
+    if (code >= 0) {
+        args_list_free(&a.tasks);
+        return code;
+    }
+    const char *wrong = check(&a);
+    if (wrong) {
+        code = args_error(argv[0], specs, "%s", wrong);
+        args_list_free(&a.tasks);
+        return code;
+    }
+    lm_error err = {LM_OK, ""};
+    lm_status status = a.dump || a.answers ? evaluate_offline(&a, &err) : evaluate_model(&a, &err);
+    args_list_free(&a.tasks);
+    if (status == LM_OK) return 0;
+    code = cli_fail(argv[0], &err);
+    return status == LM_CANCELLED && cli_cancel_exit() ? cli_cancel_exit() : code;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * eval.h: evaluation of a model on question sets, as lm-eval does it (requests, answer filter, metric, groups).
+ *
+ * Owns: the life of one evaluation. create -> (generate | read_answers) -> render/samples -> destroy. Requests are
+ * built from task rows (src/eval/tasks.c) and documents that are embedded in the library or read from a folder. It
+ * doesn't write files or print: it hands texts to its caller. It uses lm.h only.
+ */
+#ifndef LM_EVAL_H
+#define LM_EVAL_H
+
+#include "lm/lm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** The lm-eval version whose prompts, filters and numbers are reproduced ("0.4.13"). */
+const char *lm_version_lm_eval(void);
+
+typedef struct lm_eval lm_eval;
+
+/** Whether prompts go through the chat template. AUTO: exactly if the tokenizer has one. */
+typedef enum lm_eval_template { LM_EVAL_TEMPLATE_AUTO, LM_EVAL_TEMPLATE_ON, LM_EVAL_TEMPLATE_OFF } lm_eval_template;
+
+/** What an evaluation consists of. All strings are copied by lm_eval_create. */
+typedef struct lm_eval_options {
+    const char *const *tasks; /* names of tasks or groups, or globs */
+    size_t n_tasks;
+    bool has_num_shots; /* false: each task's own number */
+    int64_t num_shots;
+    int64_t limit;      /* first documents of each task; -1: all */
+    int64_t max_tokens; /* generated tokens per question; 0: the task's own cap */
+    lm_eval_template chat_template;
+    bool fewshot_as_multiturn;      /* exemplars as turns of their own; only with a chat template */
+    const char *chat_template_args; /* JSON object of template variables, or NULL */
+    const char *data_dir;           /* folder with test.jsonl and validation.jsonl; NULL: the embedded copy */
+} lm_eval_options;
+lm_eval_options lm_eval_options_default(void);
+
+/** Resolves the tasks and loads their documents. `tokenizer` is borrowed until lm_eval_destroy; NULL is allowed where
+ *  no chat template is asked for and no model is run. */
+lm_status lm_eval_create(const lm_tokenizer *tokenizer, const lm_eval_options *options, lm_eval **out, lm_error *err);
+void lm_eval_destroy(lm_eval *eval);
+
+/** Facts of an evaluation. Strings are borrowed from it. */
+typedef struct lm_eval_info {
+    size_t n_tasks, n_requests, n_answered;
+    bool chat_template;      /* prompts go through a template */
+    const char *data_source; /* "embedded" or the folder */
+    const char *data_note;   /* what must be said wherever a score is shown */
+    const char *test_sha256, *validation_sha256;
+    int64_t n_test, n_validation; /* rows of the two splits */
+} lm_eval_info;
+void lm_eval_get_info(const lm_eval *eval, lm_eval_info *info);
+/** Name of task `index` in evaluation order, NULL past the end. */
+const char *lm_eval_task_name(const lm_eval *eval, size_t index);
+
+/** One request in lm-eval's order. `prompt` is freed with lm_free, the rest is borrowed. */
+typedef struct lm_eval_request {
+    const char *task;
+    int64_t doc_id; /* index among the task's documents, from 0 */
+    const char *target;
+    char *prompt;
+    size_t prompt_length;
+} lm_eval_request;
+lm_status lm_eval_get_request(const lm_eval *eval, size_t index, lm_eval_request *request, lm_error *err);
+
+/* ---------------------------------------------------------------- answers */
+
+/** Where a running evaluation stands. */
+typedef struct lm_eval_progress {
+    size_t n_done, n_total;
+    int64_t prompt_tokens;    /* of started questions, each prompt's last token excluded */
+    int64_t computed_tokens;  /* prompt tokens really computed: shared prefixes once */
+    int64_t generated_tokens; /* stop tokens included */
+    double seconds, prompt_seconds;
+    double score_sum; /* of the first metric over finished questions */
+} lm_eval_progress;
+
+typedef struct lm_eval_run_options {
+    int64_t batch_size;    /* questions in flight, at least 1 */
+    int64_t prefill_chunk; /* prompt tokens computed in one step, at least 1 */
+    bool share_prefix;     /* compute a task's common prefix once */
+    lm_sampler sampler;    /* copied for every question */
+    uint64_t seed;         /* question i samples from its own stream derived from seed and i */
+    const volatile int *cancel;
+    void (*progress)(void *user, const lm_eval_progress *progress); /* after every step; may be NULL */
+    void *progress_user;
+} lm_eval_run_options;
+lm_eval_run_options lm_eval_run_options_default(void);
+
+/** Answers every unanswered request with the model: up to batch_size questions decode together, prefill and decode mix,
+ *  a row ends at a stop id, at its cap, or when an `until` string is complete, and the next question takes its place.
+ *  On LM_CANCELLED (and any other failure) the answers finished so far stay. */
+lm_status lm_eval_generate(lm_eval *eval, lm_engine *engine, const lm_eval_run_options *options, lm_error *err);
+
+/** Gives one answer from outside. `text` is what a model generated, uncut. An answer given twice is an error. */
+lm_status lm_eval_set_answer(lm_eval *eval, const char *task, int64_t doc_id, const char *text, size_t length,
+                             lm_error *err);
+/** Reads answers: JSONL of {"task", "doc_id", "completion"}; `name` is for messages. Documents past the limit are
+ *  skipped and counted in `*n_skipped` (may be NULL). */
+lm_status lm_eval_read_answers(lm_eval *eval, const char *name, const char *text, size_t length, size_t *n_skipped,
+                               lm_error *err);
+
+/* ---------------------------------------------------------------- results */
+
+typedef enum lm_eval_text {
+    LM_EVAL_TEXT_REQUESTS, /* JSONL {"task", "doc_id", "prompt", "target", "generation_kwargs"} */
+    LM_EVAL_TEXT_FILE,     /* mlx_lm's result file: object name -> metrics, indent 4, no final newline */
+    LM_EVAL_TEXT_STDOUT,   /* mlx_lm's stdout: each inner object, indent 4 */
+    LM_EVAL_TEXT_TABLE,    /* lm-eval's markdown tables, then the note on the data */
+    LM_EVAL_TEXT_REPORT,   /* JSON: results, data, settings, statistics of the run */
+} lm_eval_text;
+/** Renders what is answered so far. Tasks without an answer are left out. `*text` is freed with lm_free. */
+lm_status lm_eval_render(const lm_eval *eval, lm_eval_text what, char **text, size_t *length, lm_error *err);
+/** JSONL of one task's answered documents: {"task", "doc_id", "prompt_hash", "target", "completion", "filtered",
+ *  METRIC, "finish", "prompt_tokens", "ids"}; lm_eval_read_answers takes it back. */
+lm_status lm_eval_samples(const lm_eval *eval, size_t task, char **text, size_t *length, lm_error *err);
+/** mlx_lm's name of the result file: eval_MODEL_VERSION[_SHOTS]_TASKS. `*name` is freed with lm_free. */
+lm_status lm_eval_file_name(const lm_eval *eval, const char *model, char **name, lm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

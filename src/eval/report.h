@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT
+ * report.h: the numbers of a result, one row a task or group, as report.c computes and table.c lays them out. */
+#ifndef LM_EVAL_REPORT_H
+#define LM_EVAL_REPORT_H
+#include "internal.h"
+
+typedef struct ev_row {
+    const char *name, *alias, *version;
+    const ev_family *family;
+    const ev_group *group; /* NULL for a task */
+    int64_t shots, count;
+    double value, stderr_value;
+    bool has_stderr; /* false: "N/A" */
+} ev_row;
+
+typedef struct ev_rows {
+    ev_row *tasks, *groups;
+    size_t n_tasks, n_groups;
+} ev_rows;
+
+/** Rows of everything answered, tasks in evaluation order. */
+lm_status ev_rows_make(const lm_eval *eval, ev_rows *rows, lm_error *err);
+/** Adds the groups' rows to the tasks' rows; frees `rows` on failure. */
+lm_status ev_rows_group(const lm_eval *eval, ev_rows *rows, lm_error *err);
+void ev_rows_free(ev_rows *rows);
+bool ev_in_group(const ev_group *group, const char *name);
+/** table.c: lm-eval's tables and the note. */
+lm_status ev_table(const lm_eval *eval, const ev_rows *rows, ev_buf *out, lm_error *err);
+#endif
