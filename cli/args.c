@@ -85,6 +85,16 @@ static bool get_spelling(const arg_spec *specs, size_t n_specs, size_t at, spell
     return true;
 }
 
+/* Options that mlx-lm does not have. They never make a prefix ambiguous that is unique there. */
+static bool is_ours(const arg_spec *s) {
+    static const char *const names[] = {"--device",   "--threads",         "--use-mmap", "--max-memory",
+                                        "--numerics", "--batch-invariant", "--json",     "--data",
+                                        "--table",    "--dump-requests",   "--answers",  "--gguf"};
+    for (size_t i = 0; s && i < sizeof names / sizeof *names; i++)
+        if (strcmp(s->name, names[i]) == 0) return true;
+    return false;
+}
+
 static void take_spelling(word *w, const spelling *s, const char *inline_at, bool single_dash) {
     w->option = true;
     w->spec = s->spec;
@@ -119,26 +129,32 @@ static bool find_exact(const parser *p, size_t n_specs, const char *text, word *
     return false;
 }
 
-/* Looks for a unique abbreviation, or a one-letter option with its value attached. Returns -1 or the exit code. */
+/* Does `text` (its first `length` bytes) abbreviate `s`, or is it a one-letter option with its value attached? */
+static bool abbreviates(const char *text, size_t length, const spelling *s, bool *attached) {
+    *attached = text[1] != '-' && strlen(s->text) == 2 && s->text[1] == text[1];
+    return s->text[0] && (*attached || strncmp(s->text, text, length) == 0);
+}
+
+/* Looks for a unique abbreviation. Returns -1 or the exit code. */
 static int find_prefix(const parser *p, size_t n_specs, const char *text, word *w) {
-    bool single = text[1] != '-';
-    const char *equals = single ? NULL : strchr(text, '=');
-    size_t length = equals ? (size_t)(equals - text) : strlen(text);
+    const char *equals = text[1] == '-' ? strchr(text, '=') : NULL;
+    size_t length = equals ? (size_t)(equals - text) : strlen(text), used = 0;
     char matches[1024] = "";
-    size_t used = 0;
-    int n = 0;
     spelling s;
-    for (size_t at = 0; get_spelling(p->specs, n_specs, at, &s); at++) {
-        if (!s.text[0]) continue;
-        bool attached = single && strlen(s.text) == 2 && s.text[1] == text[1];
-        if (!attached && strncmp(s.text, text, length) != 0) continue;
-        take_spelling(w, &s, attached ? text + 2 : equals ? equals + 1 : NULL, attached);
-        if (used < sizeof matches)
-            used += (size_t)snprintf(matches + used, sizeof matches - used, "%s%s", n ? ", " : "", s.text);
-        n++;
+    bool attached;
+    for (int ours = 0; ours < 2; ours++) {
+        int n = 0;
+        for (size_t at = 0; get_spelling(p->specs, n_specs, at, &s); at++) {
+            if (!abbreviates(text, length, &s, &attached) || is_ours(s.spec) != (ours == 1)) continue;
+            take_spelling(w, &s, attached ? text + 2 : equals ? equals + 1 : NULL, attached);
+            if (used < sizeof matches)
+                used += (size_t)snprintf(matches + used, sizeof matches - used, "%s%s", used ? ", " : "", s.text);
+            n++;
+        }
+        if (n == 1) return -1;
+        if (n > 1) return args_error(p->prog, p->specs, "ambiguous option: %s could match %s", text, matches);
     }
-    if (n <= 1) return -1;
-    return args_error(p->prog, p->specs, "ambiguous option: %s could match %s", text, matches);
+    return -1;
 }
 
 static int classify(const parser *p, size_t n_specs) {
@@ -183,9 +199,16 @@ static bool to_int(const char *text, int64_t *out) {
 
 static bool to_float(const char *text, double *out) {
     if (strpbrk(text, "xX(") || !*text) return false; /* strtod reads hex and nan(...), Python does not */
-    char *end = NULL;
-    double value = strtod(text, &end);
-    if (end == text) return false;
+    char plain[128], *end = NULL;
+    size_t n = 0;
+    for (const char *c = text; *c; c++) {
+        bool between = *c == '_' && c > text && isdigit((unsigned char)c[-1]) && isdigit((unsigned char)c[1]);
+        if (n + 1 >= sizeof plain) return false;
+        if (!between) plain[n++] = *c;
+    }
+    plain[n] = '\0';
+    double value = strtod(plain, &end);
+    if (end == plain) return false;
     while (isspace((unsigned char)*end)) end++;
     if (*end) return false;
     *out = value;
@@ -328,16 +351,13 @@ static int act_flags(parser *p, size_t n_specs, const word *first) {
         const char *rest = w.inline_at;
         if (!rest || !*rest || !w.single_dash) {
             if (rest && !w.single_dash) {
-                char names[128];
-                args_display_name(w.spec, names, sizeof names);
+                char names[128] = "-h/--help";
+                if (w.spec) args_display_name(w.spec, names, sizeof names);
                 return args_error(p->prog, p->specs, "argument %s: ignored explicit argument '%s'", names, rest);
             }
             rest = NULL;
         }
-        if (w.help) {
-            args_print_help(stdout, p->prog, NULL, p->specs);
-            return 0;
-        }
+        if (w.help) return args_error(p->prog, p->specs, "argument -h/--help: ignored explicit argument '%s'", rest);
         note_given(p, w.spec);
         store_bool(p, w.spec, !w.negated);
         if (!rest) return -1;
