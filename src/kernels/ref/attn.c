@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * attn.c: scalar attention over one block, the definition of op ATTN: sums run over d, then over positions, in
- * ascending order, one product rounded and added at a time. */
+ * attn.c: scalar attention over one block, the definition of op ATTN. Sums are kept in double and rounded once, so that
+ * the vector rows are judged against something better than themselves. */
 #include "base/half.h"
 #include "kernels/rows.h"
 #include <math.h>
@@ -19,26 +19,28 @@ static inline float load_bf16(const void *base, size_t i) {
 }
 
 static size_t scratch_bytes(int32_t d, int32_t r) {
-    (void)d, (void)r;
-    return LM_KV_BLOCK * sizeof(float);
+    (void)r;
+    return ((size_t)LM_KV_BLOCK + ((size_t)d + 7) / 8 * 8) * sizeof(double);
 }
 
-static inline void one_row(const lm_attn_args *a, int32_t r, float *s, load_fn load) {
+static inline void one_row(const lm_attn_args *a, int32_t r, double *s, load_fn load) {
     const float *q = a->q + r * a->ldq;
-    float *acc = a->acc + (int64_t)r * a->d, max = -INFINITY, sum = 0;
+    float *acc = a->acc + (int64_t)r * a->d, max = -INFINITY;
+    double *total = s + LM_KV_BLOCK, sum = 0;
     int32_t n = a->limit[r];
     for (int32_t p = 0; p < n; p++) s[p] = 0;
     for (int32_t d = 0; d < a->d; d++)
-        for (int32_t p = 0; p < n; p++) s[p] += q[d] * load(a->kt, (size_t)d * LM_KV_BLOCK + (size_t)p);
-    for (int32_t p = 0; p < n; p++) max = s[p] > max ? s[p] : max;
-    for (int32_t d = 0; d < a->d; d++) acc[d] = 0;
+        for (int32_t p = 0; p < n; p++) s[p] += (double)q[d] * (double)load(a->kt, (size_t)d * LM_KV_BLOCK + (size_t)p);
+    for (int32_t p = 0; p < n; p++) max = (float)s[p] > max ? (float)s[p] : max;
+    for (int32_t d = 0; d < a->d; d++) total[d] = 0;
     for (int32_t p = 0; p < n; p++) {
-        float e = expf(s[p] - max);
+        double e = (double)expf((float)s[p] - max);
         sum += e;
-        for (int32_t d = 0; d < a->d; d++) acc[d] += e * load(a->v, (size_t)p * (size_t)a->d + (size_t)d);
+        for (int32_t d = 0; d < a->d; d++) total[d] += e * (double)load(a->v, (size_t)p * (size_t)a->d + (size_t)d);
     }
+    for (int32_t d = 0; d < a->d; d++) acc[d] = (float)total[d];
     a->m[r] = max;
-    a->l[r] = sum;
+    a->l[r] = (float)sum;
 }
 
 #define DEFINE_ATTN(type)                                                       \
