@@ -13,41 +13,41 @@
 
 static lm_status read_file(const char *path, char **text, size_t *length, lm_error *err) {
     FILE *file = fopen(path, "rb");
-    if (!file) return ev_fail(err, LM_IO, "%s: cannot be opened", path);
-    ev_buf buf = {0};
+    if (!file) return lm_ev_fail(err, LM_IO, "%s: cannot be opened", path);
+    lm_ev_buf buf = {0};
     char *chunk = malloc(1 << 16);
     size_t n = 0;
     while (chunk && buf.length <= MAX_FILE && !buf.failed && (n = fread(chunk, 1, 1 << 16, file)) > 0)
-        ev_buf_add(&buf, chunk, n);
+        lm_ev_buf_add(&buf, chunk, n);
     bool bad = ferror(file) != 0;
     fclose(file);
     bool memory = chunk != NULL;
     free(chunk);
     lm_status status = LM_OK;
     if (!memory)
-        status = ev_fail(err, LM_NOMEM, "out of memory while reading %s", path);
+        status = lm_ev_fail(err, LM_NOMEM, "out of memory while reading %s", path);
     else if (bad)
-        status = ev_fail(err, LM_IO, "%s: cannot be read", path);
+        status = lm_ev_fail(err, LM_IO, "%s: cannot be read", path);
     else if (buf.length > MAX_FILE)
-        status = ev_fail(err, LM_FORMAT, "%s: expected at most %zu bytes, found more", path, MAX_FILE);
+        status = lm_ev_fail(err, LM_FORMAT, "%s: expected at most %zu bytes, found more", path, MAX_FILE);
     if (status != LM_OK) {
-        ev_buf_free(&buf);
+        lm_ev_buf_free(&buf);
         return status;
     }
-    return ev_buf_take(&buf, text, length, err);
+    return lm_ev_buf_take(&buf, text, length, err);
 }
 
 static lm_status unpack(const char *name, const unsigned char *data, size_t size, char **text, size_t *length,
                         lm_error *err) {
     unsigned long long n = ZSTD_getFrameContentSize(data, size);
     if (n == ZSTD_CONTENTSIZE_ERROR || n == ZSTD_CONTENTSIZE_UNKNOWN || n > MAX_FILE)
-        return ev_fail(err, LM_FORMAT, "%s: the embedded copy isn't a zstd frame of known size", name);
+        return lm_ev_fail(err, LM_FORMAT, "%s: the embedded copy isn't a zstd frame of known size", name);
     char *out = malloc((size_t)n + 1);
-    if (!out) return ev_fail(err, LM_NOMEM, "out of memory for %s", name);
+    if (!out) return lm_ev_fail(err, LM_NOMEM, "out of memory for %s", name);
     size_t got = ZSTD_decompress(out, (size_t)n, data, size);
     if (ZSTD_isError(got) || got != n) {
         free(out);
-        return ev_fail(err, LM_FORMAT, "%s: the embedded copy is damaged", name);
+        return lm_ev_fail(err, LM_FORMAT, "%s: the embedded copy is damaged", name);
     }
     out[n] = 0;
     *text = out;
@@ -66,28 +66,29 @@ static long owner_of(const lm_eval *eval, const json_t *row) {
 static lm_status keep_row(lm_eval *eval, bool fewshot, json_t *row, lm_error *err) {
     long owner = owner_of(eval, row);
     if (owner < 0) return LM_OK;
-    ev_run_task *task = &eval->tasks[owner];
+    lm_ev_run_task *task = &eval->tasks[owner];
     json_t *list = fewshot ? task->fewshot : task->docs;
     if (!fewshot) {
         task->n_docs_total++;
         if (eval->limit >= 0 && (int64_t)json_array_size(list) >= eval->limit) return LM_OK;
     }
-    if (json_array_append(list, row) != 0) return ev_fail(err, LM_NOMEM, "out of memory for the documents");
+    if (json_array_append(list, row) != 0) return lm_ev_fail(err, LM_NOMEM, "out of memory for the documents");
     return LM_OK;
 }
 
 static lm_status parse(lm_eval *eval, bool fewshot, const char *name, const char *text, size_t length, lm_error *err) {
     size_t offset = 0, number = 0, n = 0;
     const char *line = NULL;
-    while (ev_next_line(text, length, &offset, &number, &line, &n)) {
+    while (lm_ev_next_line(text, length, &offset, &number, &line, &n)) {
         char where[600];
         snprintf(where, sizeof where, "%.500s:%zu", name, number);
-        if (n > MAX_LINE) return ev_fail(err, LM_FORMAT, "%s: expected a line of at most %zu bytes", where, MAX_LINE);
+        if (n > MAX_LINE)
+            return lm_ev_fail(err, LM_FORMAT, "%s: expected a line of at most %zu bytes", where, MAX_LINE);
         json_error_t json_err;
         json_t *row = json_loadb(line, n, JSON_REJECT_DUPLICATES, &json_err);
-        if (!row) return ev_fail(err, LM_FORMAT, "%s: %s (column %d)", where, json_err.text, json_err.column);
+        if (!row) return lm_ev_fail(err, LM_FORMAT, "%s: %s (column %d)", where, json_err.text, json_err.column);
         lm_status status = json_is_object(row) ? eval->dataset->check(row, where, err)
-                                               : ev_fail(err, LM_FORMAT, "%s: expected a JSON object", where);
+                                               : lm_ev_fail(err, LM_FORMAT, "%s: expected a JSON object", where);
         if (status == LM_OK) status = keep_row(eval, fewshot, row, err);
         json_decref(row);
         EV_TRY(status);
@@ -102,9 +103,9 @@ static lm_status load_split(lm_eval *eval, bool fewshot, lm_error *err) {
     size_t length = 0;
     lm_status status;
     if (eval->data_dir) {
-        ev_buf buf = {0};
-        ev_buf_format(&buf, "%s/%s", eval->data_dir, file);
-        status = ev_buf_take(&buf, &path, NULL, err);
+        lm_ev_buf buf = {0};
+        lm_ev_buf_format(&buf, "%s/%s", eval->data_dir, file);
+        status = lm_ev_buf_take(&buf, &path, NULL, err);
         if (status == LM_OK) status = read_file(path, &text, &length, err);
     } else {
         const unsigned char *data = NULL;
@@ -113,7 +114,7 @@ static lm_status load_split(lm_eval *eval, bool fewshot, lm_error *err) {
         status = unpack(file, data, size, &text, &length, err);
     }
     if (status == LM_OK) {
-        ev_sha256(text, length, eval->sha256[fewshot]);
+        lm_ev_sha256(text, length, eval->sha256[fewshot]);
         status = parse(eval, fewshot, path ? path : file, text, length, err);
     }
     free(text);
@@ -132,43 +133,43 @@ static lm_status make_note(lm_eval *eval, lm_error *err) {
             char *text = NULL, hex[65];
             eval->dataset->embedded(fewshot, &data, &size);
             EV_TRY(unpack(eval->dataset->name, data, size, &text, &length, err));
-            ev_sha256(text, length, hex);
+            lm_ev_sha256(text, length, hex);
             free(text);
             same = strcmp(hex, eval->sha256[fewshot]) == 0;
         }
     }
-    ev_buf buf = {0};
+    lm_ev_buf buf = {0};
     if (same)
-        ev_buf_text(&buf, eval->dataset->note);
+        lm_ev_buf_text(&buf, eval->dataset->note);
     else
-        ev_buf_format(&buf,
-                      "the questions come from %s (test sha256 %.16s, exemplars %.16s): compare scores only with "
-                      "runs on the same data",
-                      eval->data_dir, eval->sha256[0], eval->sha256[1]);
-    return ev_buf_take(&buf, &eval->note, NULL, err);
+        lm_ev_buf_format(&buf,
+                         "the questions come from %s (test sha256 %.16s, exemplars %.16s): compare scores only with "
+                         "runs on the same data",
+                         eval->data_dir, eval->sha256[0], eval->sha256[1]);
+    return lm_ev_buf_take(&buf, &eval->note, NULL, err);
 }
 
-lm_status ev_load(lm_eval *eval, lm_error *err) {
+lm_status lm_ev_load(lm_eval *eval, lm_error *err) {
     for (size_t i = 0; i < eval->n_tasks; i++) {
         eval->tasks[i].docs = json_array();
         eval->tasks[i].fewshot = json_array();
         if (!eval->tasks[i].docs || !eval->tasks[i].fewshot)
-            return ev_fail(err, LM_NOMEM, "out of memory for the documents");
+            return lm_ev_fail(err, LM_NOMEM, "out of memory for the documents");
     }
     EV_TRY(load_split(eval, false, err));
     EV_TRY(load_split(eval, true, err));
     EV_TRY(make_note(eval, err));
     for (size_t i = 0; i < eval->n_tasks; i++) {
-        ev_run_task *task = &eval->tasks[i];
-        int64_t shots = ev_shots(eval, task->task), available = (int64_t)json_array_size(task->fewshot);
+        lm_ev_run_task *task = &eval->tasks[i];
+        int64_t shots = lm_ev_shots(eval, task->task), available = (int64_t)json_array_size(task->fewshot);
         if (!json_array_size(task->docs))
-            return ev_fail(err, LM_ARG, "%s: did not find any docs (limit %lld, %lld rows of this subject)",
-                           task->task->name, (long long)eval->limit, (long long)task->n_docs_total);
+            return lm_ev_fail(err, LM_ARG, "%s: did not find any docs (limit %lld, %lld rows of this subject)",
+                              task->task->name, (long long)eval->limit, (long long)task->n_docs_total);
         if (shots > available)
-            return ev_fail(err, LM_ARG,
-                           "%s: number of fewshot samples requested (%lld) exceeds the %lld that are "
-                           "available",
-                           task->task->name, (long long)shots, (long long)available);
+            return lm_ev_fail(err, LM_ARG,
+                              "%s: number of fewshot samples requested (%lld) exceeds the %lld that are "
+                              "available",
+                              task->task->name, (long long)shots, (long long)available);
         task->first = eval->n_requests;
         task->count = json_array_size(task->docs);
         eval->n_requests += task->count;

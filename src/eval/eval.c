@@ -20,42 +20,42 @@ lm_eval_options lm_eval_options_default(void) {
 static lm_status read_template_args(lm_eval *eval, const char *text, lm_error *err) {
     json_error_t json_err;
     eval->template_args = json_loads(text ? text : "{}", JSON_REJECT_DUPLICATES, &json_err);
-    if (!eval->template_args) return ev_fail(err, LM_ARG, "--chat-template-args: %s", json_err.text);
+    if (!eval->template_args) return lm_ev_fail(err, LM_ARG, "--chat-template-args: %s", json_err.text);
     if (!json_is_object(eval->template_args))
-        return ev_fail(err, LM_ARG, "--chat-template-args: expected a JSON object, found another type");
+        return lm_ev_fail(err, LM_ARG, "--chat-template-args: expected a JSON object, found another type");
     static const char *const owned[] = {"messages", "conversation", "tokenize", "add_generation_prompt",
                                         "continue_final_message"};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         if (json_object_get(eval->template_args, owned[i]))
-            return ev_fail(err, LM_ARG, "--chat-template-args: '%s' is set by the evaluation itself", owned[i]);
+            return lm_ev_fail(err, LM_ARG, "--chat-template-args: '%s' is set by the evaluation itself", owned[i]);
     const char *start = NULL, *end = NULL;
     if (eval->tokenizer) lm_tokenizer_think_tokens(eval->tokenizer, &start, &end);
     if (!json_object_get(eval->template_args, "enable_thinking") &&
         json_object_set_new(eval->template_args, "enable_thinking", json_boolean(end != NULL)) != 0)
-        return ev_fail(err, LM_NOMEM, "out of memory for the template's variables");
+        return lm_ev_fail(err, LM_NOMEM, "out of memory for the template's variables");
     return LM_OK;
 }
 
 static lm_status choose_template(lm_eval *eval, lm_eval_template wanted, lm_error *err) {
     bool has = eval->tokenizer && lm_tokenizer_chat_template(eval->tokenizer) != NULL;
     if (wanted == LM_EVAL_TEMPLATE_ON && !has)
-        return ev_fail(err, LM_ARG, "--apply-chat-template: this tokenizer has no chat template");
+        return lm_ev_fail(err, LM_ARG, "--apply-chat-template: this tokenizer has no chat template");
     eval->chat = wanted == LM_EVAL_TEMPLATE_AUTO ? has : wanted == LM_EVAL_TEMPLATE_ON;
     return LM_OK;
 }
 
 static lm_status copy_names(lm_eval *eval, const lm_eval_options *options, lm_error *err) {
     if (options->n_tasks == 0 || options->n_tasks > MAX_NAMES)
-        return ev_fail(err, LM_ARG, "--tasks: expected 1 to %d names, found %zu", MAX_NAMES, options->n_tasks);
+        return lm_ev_fail(err, LM_ARG, "--tasks: expected 1 to %d names, found %zu", MAX_NAMES, options->n_tasks);
     eval->names = calloc(options->n_tasks, sizeof *eval->names);
-    if (!eval->names) return ev_fail(err, LM_NOMEM, "out of memory for the names of tasks");
+    if (!eval->names) return lm_ev_fail(err, LM_NOMEM, "out of memory for the names of tasks");
     for (; eval->n_names < options->n_tasks; eval->n_names++) {
         const char *name = options->tasks[eval->n_names];
-        if (!(eval->names[eval->n_names] = ev_copy(name, strlen(name))))
-            return ev_fail(err, LM_NOMEM, "out of memory for the names of tasks");
+        if (!(eval->names[eval->n_names] = lm_ev_copy(name, strlen(name))))
+            return lm_ev_fail(err, LM_NOMEM, "out of memory for the names of tasks");
     }
-    if (options->data_dir && !(eval->data_dir = ev_copy(options->data_dir, strlen(options->data_dir))))
-        return ev_fail(err, LM_NOMEM, "out of memory for the name of the data folder");
+    if (options->data_dir && !(eval->data_dir = lm_ev_copy(options->data_dir, strlen(options->data_dir))))
+        return lm_ev_fail(err, LM_NOMEM, "out of memory for the name of the data folder");
     return LM_OK;
 }
 
@@ -63,22 +63,22 @@ static lm_status fill(lm_eval *eval, const lm_eval_options *options, lm_error *e
     EV_TRY(copy_names(eval, options, err));
     EV_TRY(choose_template(eval, options->chat_template, err));
     EV_TRY(read_template_args(eval, options->chat_template_args, err));
-    EV_TRY(ev_resolve(eval, err));
-    EV_TRY(ev_load(eval, err));
+    EV_TRY(lm_ev_resolve(eval, err));
+    EV_TRY(lm_ev_load(eval, err));
     eval->answers = calloc(eval->n_requests, sizeof *eval->answers);
-    if (!eval->answers) return ev_fail(err, LM_NOMEM, "out of memory for the answers");
+    if (!eval->answers) return lm_ev_fail(err, LM_NOMEM, "out of memory for the answers");
     return LM_OK;
 }
 
 lm_status lm_eval_create(const lm_tokenizer *tokenizer, const lm_eval_options *options, lm_eval **out, lm_error *err) {
     *out = NULL;
     if (options->limit < -1)
-        return ev_fail(err, LM_ARG, "--limit: expected 0 or more, found %lld", (long long)options->limit);
+        return lm_ev_fail(err, LM_ARG, "--limit: expected 0 or more, found %lld", (long long)options->limit);
     if (options->max_tokens < 0 || options->max_tokens > MAX_TOKENS)
-        return ev_fail(err, LM_ARG, "--max-tokens: expected 1 to %d, found %lld", MAX_TOKENS,
-                       (long long)options->max_tokens);
+        return lm_ev_fail(err, LM_ARG, "--max-tokens: expected 1 to %d, found %lld", MAX_TOKENS,
+                          (long long)options->max_tokens);
     lm_eval *eval = calloc(1, sizeof *eval);
-    if (!eval) return ev_fail(err, LM_NOMEM, "out of memory for the evaluation");
+    if (!eval) return lm_ev_fail(err, LM_NOMEM, "out of memory for the evaluation");
     eval->tokenizer = tokenizer;
     eval->multiturn = options->fewshot_as_multiturn;
     eval->has_num_shots = options->has_num_shots;
@@ -143,16 +143,16 @@ static lm_status find_request(const lm_eval *eval, const char *task, int64_t doc
                               lm_error *err) {
     *skip = false;
     for (size_t i = 0; i < eval->n_tasks; i++) {
-        const ev_run_task *run = &eval->tasks[i];
+        const lm_ev_run_task *run = &eval->tasks[i];
         if (strcmp(run->task->name, task) != 0) continue;
         if (doc_id < 0 || doc_id >= run->n_docs_total)
-            return ev_fail(err, LM_ARG, "doc_id %lld: %s has documents 0 to %lld", (long long)doc_id, task,
-                           (long long)run->n_docs_total - 1);
+            return lm_ev_fail(err, LM_ARG, "doc_id %lld: %s has documents 0 to %lld", (long long)doc_id, task,
+                              (long long)run->n_docs_total - 1);
         *skip = doc_id >= (int64_t)run->count;
         *request = run->first + (size_t)doc_id;
         return LM_OK;
     }
-    return ev_fail(err, LM_ARG, "task '%.200s' is not among the tasks of this evaluation", task);
+    return lm_ev_fail(err, LM_ARG, "task '%.200s' is not among the tasks of this evaluation", task);
 }
 
 static lm_status set_answer(lm_eval *eval, const char *task, int64_t doc_id, const char *text, size_t length,
@@ -161,10 +161,10 @@ static lm_status set_answer(lm_eval *eval, const char *task, int64_t doc_id, con
     EV_TRY(find_request(eval, task, doc_id, &request, skip, err));
     if (*skip) return LM_OK;
     if (eval->answers[request].answered)
-        return ev_fail(err, LM_ARG, "%s doc_id %lld is answered twice", task, (long long)doc_id);
-    char *copy = ev_copy(text, length);
-    if (!copy) return ev_fail(err, LM_NOMEM, "out of memory for an answer");
-    return ev_store(eval, request, copy, length, NULL, 0, 0, "given", err);
+        return lm_ev_fail(err, LM_ARG, "%s doc_id %lld is answered twice", task, (long long)doc_id);
+    char *copy = lm_ev_copy(text, length);
+    if (!copy) return lm_ev_fail(err, LM_NOMEM, "out of memory for an answer");
+    return lm_ev_store(eval, request, copy, length, NULL, 0, 0, "given", err);
 }
 
 lm_status lm_eval_set_answer(lm_eval *eval, const char *task, int64_t doc_id, const char *text, size_t length,
@@ -176,10 +176,10 @@ lm_status lm_eval_set_answer(lm_eval *eval, const char *task, int64_t doc_id, co
 static lm_status read_answer(lm_eval *eval, const json_t *row, bool *skip, lm_error *err) {
     const json_t *task = json_object_get(row, "task"), *doc_id = json_object_get(row, "doc_id"),
                  *completion = json_object_get(row, "completion");
-    if (!json_is_object(row)) return ev_fail(err, LM_FORMAT, "expected a JSON object");
-    if (!json_is_string(task)) return ev_fail(err, LM_FORMAT, "task: expected a string");
-    if (!json_is_integer(doc_id)) return ev_fail(err, LM_FORMAT, "doc_id: expected an integer");
-    if (!json_is_string(completion)) return ev_fail(err, LM_FORMAT, "completion: expected a string");
+    if (!json_is_object(row)) return lm_ev_fail(err, LM_FORMAT, "expected a JSON object");
+    if (!json_is_string(task)) return lm_ev_fail(err, LM_FORMAT, "task: expected a string");
+    if (!json_is_integer(doc_id)) return lm_ev_fail(err, LM_FORMAT, "doc_id: expected an integer");
+    if (!json_is_string(completion)) return lm_ev_fail(err, LM_FORMAT, "completion: expected a string");
     return set_answer(eval, json_string_value(task), json_integer_value(doc_id), json_string_value(completion),
                       json_string_length(completion), skip, err);
 }
@@ -188,16 +188,17 @@ lm_status lm_eval_read_answers(lm_eval *eval, const char *name, const char *text
                                lm_error *err) {
     size_t offset = 0, number = 0, n = 0, skipped = 0;
     const char *line = NULL;
-    while (ev_next_line(text, length, &offset, &number, &line, &n)) {
+    while (lm_ev_next_line(text, length, &offset, &number, &line, &n)) {
         json_error_t json_err;
         json_t *row = json_loadb(line, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &json_err);
         if (!row)
-            return ev_fail(err, LM_FORMAT, "%.400s:%zu: %s (column %d)", name, number, json_err.text, json_err.column);
+            return lm_ev_fail(err, LM_FORMAT, "%.400s:%zu: %s (column %d)", name, number, json_err.text,
+                              json_err.column);
         bool skip = false;
         lm_error inner = {LM_OK, ""};
         lm_status status = read_answer(eval, row, &skip, &inner);
         json_decref(row);
-        if (status != LM_OK) return ev_fail(err, status, "%.400s:%zu: %.500s", name, number, inner.message);
+        if (status != LM_OK) return lm_ev_fail(err, status, "%.400s:%zu: %.500s", name, number, inner.message);
         skipped += skip;
     }
     if (n_skipped) *n_skipped = skipped;

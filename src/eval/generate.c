@@ -15,7 +15,7 @@
 typedef struct slot {
     bool active;
     size_t request;
-    const ev_run_task *task;
+    const lm_ev_run_task *task;
     lm_seq *seq; /* NULL while the base is still being read */
     int32_t *prompt;
     size_t n_prompt, fed; /* prompt tokens that seq holds */
@@ -85,16 +85,16 @@ static void drop_slot(slot *s) {
     *s = (slot){0};
 }
 
-static lm_status encode(const run *r, const ev_run_task *task, size_t doc, int32_t **ids, size_t *n, lm_error *err) {
+static lm_status encode(const run *r, const lm_ev_run_task *task, size_t doc, int32_t **ids, size_t *n, lm_error *err) {
     char *prompt = NULL;
     size_t length = 0;
-    EV_TRY(ev_prompt(r->eval, task, doc, &prompt, &length, err));
+    EV_TRY(lm_ev_prompt(r->eval, task, doc, &prompt, &length, err));
     lm_status status = lm_tokenizer_encode(r->tokenizer, prompt, length, !r->eval->chat, ids, n, err);
     free(prompt);
     if (status == LM_OK && *n == 0) {
         lm_free(*ids);
         *ids = NULL;
-        return ev_fail(err, LM_ARG, "%s doc_id %zu: the prompt has no tokens", task->task->name, doc);
+        return lm_ev_fail(err, LM_ARG, "%s doc_id %zu: the prompt has no tokens", task->task->name, doc);
     }
     return status;
 }
@@ -105,12 +105,12 @@ static size_t common(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b)
     return n;
 }
 
-static base *base_of(const run *r, const ev_run_task *task) {
+static base *base_of(const run *r, const lm_ev_run_task *task) {
     return &r->bases[task - r->eval->tasks];
 }
 
 /* Starts the base of a task from the prompt at hand and the next unanswered document's. */
-static lm_status start_base(run *r, const ev_run_task *task, size_t doc, const int32_t *ids, size_t n_ids,
+static lm_status start_base(run *r, const lm_ev_run_task *task, size_t doc, const int32_t *ids, size_t n_ids,
                             lm_error *err) {
     base *b = base_of(r, task);
     if (b->started || !r->share) return LM_OK;
@@ -125,7 +125,7 @@ static lm_status start_base(run *r, const ev_run_task *task, size_t doc, const i
     lm_free(next);
     if (n < MIN_SHARED) return LM_OK;
     b->ids = malloc(n * sizeof *ids);
-    if (!b->ids) return ev_fail(err, LM_NOMEM, "out of memory for a shared prefix");
+    if (!b->ids) return lm_ev_fail(err, LM_NOMEM, "out of memory for a shared prefix");
     memcpy(b->ids, ids, n * sizeof *ids);
     b->n = n;
     return lm_seq_create(r->engine, LM_KV_AUTO, &b->seq, err);
@@ -147,13 +147,13 @@ static lm_status start_slot(run *r, slot *s, size_t request, lm_error *err) {
     size_t doc = 0;
     s->active = true;
     s->request = request;
-    s->task = ev_task_of(r->eval, request, &doc);
+    s->task = lm_ev_task_of(r->eval, request, &doc);
     EV_TRY(encode(r, s->task, doc, &s->prompt, &s->n_prompt, err));
     EV_TRY(start_base(r, s->task, doc, s->prompt, s->n_prompt, err));
     int64_t cap = r->eval->max_tokens > 0 ? r->eval->max_tokens : s->task->task->family->max_gen_toks;
     s->max_out = (size_t)cap;
     s->out = malloc((s->max_out ? s->max_out : 1) * sizeof *s->out);
-    if (!s->out) return ev_fail(err, LM_NOMEM, "out of memory for %zu generated ids", s->max_out);
+    if (!s->out) return lm_ev_fail(err, LM_NOMEM, "out of memory for %zu generated ids", s->max_out);
     s->sampler = r->options->sampler;
     lm_sampler_seed(&s->sampler, r->options->seed + 0x9e3779b97f4a7c15u * (uint64_t)request);
     r->eval->stats.prompt_tokens += (int64_t)s->n_prompt - 1;
@@ -261,7 +261,7 @@ static lm_status reached_until(const run *r, const slot *s, bool *reached, lm_er
         size_t length = 0;
         size_t first = whole ? 0 : from;
         EV_TRY(lm_tokenizer_decode(r->tokenizer, s->out + first, s->n_out - first, false, &text, &length, err));
-        *reached = ev_until_complete(text, length, until);
+        *reached = lm_ev_until_complete(text, length, until);
         lm_free(text);
         if (!*reached || first == 0) break;
     }
@@ -274,7 +274,7 @@ static lm_status finish_slot(run *r, slot *s, const char *finish, lm_error *err)
     EV_TRY(lm_tokenizer_decode(r->tokenizer, s->out, s->n_out, false, &text, &length, err));
     int32_t *ids = s->out;
     s->out = NULL;
-    EV_TRY(ev_store(r->eval, s->request, text, length, ids, s->n_out, s->n_prompt, finish, err));
+    EV_TRY(lm_ev_store(r->eval, s->request, text, length, ids, s->n_out, s->n_prompt, finish, err));
     r->eval->stats.score_sum += r->eval->answers[s->request].score;
     r->eval->stats.n_done++;
     drop_slot(s);
@@ -370,7 +370,7 @@ static lm_status note_engine(lm_eval *eval, lm_engine *engine, lm_error *err) {
     for (size_t i = 0; i < n; i++) size += (*texts[i] ? strlen(*texts[i]) : 0) + 1;
     free(eval->engine_text);
     eval->engine_text = malloc(size);
-    if (!eval->engine_text) return ev_fail(err, LM_NOMEM, "out of memory for the engine's facts");
+    if (!eval->engine_text) return lm_ev_fail(err, LM_NOMEM, "out of memory for the engine's facts");
     for (size_t i = 0; i < n; i++) {
         if (!*texts[i]) continue;
         size_t length = strlen(*texts[i]) + 1;
@@ -385,8 +385,8 @@ static lm_status run_all(run *r, lm_error *err) {
     bool done = false;
     while (!done) {
         if (cancelled(r))
-            return ev_fail(err, LM_CANCELLED, "cancelled after %zu of %zu questions", r->eval->n_answered,
-                           r->eval->n_requests);
+            return lm_ev_fail(err, LM_CANCELLED, "cancelled after %zu of %zu questions", r->eval->n_answered,
+                              r->eval->n_requests);
         EV_TRY(one_step(r, &done, err));
     }
     return LM_OK;
@@ -394,8 +394,8 @@ static lm_status run_all(run *r, lm_error *err) {
 
 lm_status lm_eval_generate(lm_eval *eval, lm_engine *engine, const lm_eval_run_options *options, lm_error *err) {
     if (options->batch_size < 1 || options->batch_size > 65536)
-        return ev_fail(err, LM_ARG, "--batch-size: expected 1 to 65536, found %lld", (long long)options->batch_size);
-    if (options->prefill_chunk < 1) return ev_fail(err, LM_ARG, "prefill chunk: expected 1 or more");
+        return lm_ev_fail(err, LM_ARG, "--batch-size: expected 1 to 65536, found %lld", (long long)options->batch_size);
+    if (options->prefill_chunk < 1) return lm_ev_fail(err, LM_ARG, "prefill chunk: expected 1 or more");
     EV_TRY(note_engine(eval, engine, err));
     size_t n_rows,
         slots = (size_t)options->batch_size < eval->n_requests ? (size_t)options->batch_size : eval->n_requests;
@@ -421,11 +421,11 @@ lm_status lm_eval_generate(lm_eval *eval, lm_engine *engine, const lm_eval_run_o
     eval->batch_size = options->batch_size;
     lm_status status = LM_OK;
     if (!r.slots || !r.rows || !r.owner || !r.want || !r.again || !r.bases)
-        status = ev_fail(err, LM_NOMEM, "out of memory for %zu questions in flight", slots);
+        status = lm_ev_fail(err, LM_NOMEM, "out of memory for %zu questions in flight", slots);
     else
         status = run_all(&r, err);
     if (status == LM_CANCELLED)
-        ev_fail(err, LM_CANCELLED, "cancelled after %zu of %zu questions", eval->n_answered, eval->n_requests);
+        lm_ev_fail(err, LM_CANCELLED, "cancelled after %zu of %zu questions", eval->n_answered, eval->n_requests);
     for (size_t i = 0; r.slots && i < slots; i++) drop_slot(&r.slots[i]);
     for (size_t i = 0; r.bases && i < eval->n_tasks; i++) drop_base(&r.bases[i]);
     free(r.bases);

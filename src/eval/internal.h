@@ -12,109 +12,109 @@
 #else
 #define EV_PRINTF(f, a)
 #endif
-#define EV_TRY(expr)                                \
-    do {                                            \
-        lm_status ev_status_ = (expr);              \
-        if (ev_status_ != LM_OK) return ev_status_; \
+#define EV_TRY(expr)                                      \
+    do {                                                  \
+        lm_status lm_ev_status_ = (expr);                 \
+        if (lm_ev_status_ != LM_OK) return lm_ev_status_; \
     } while (0)
 
 /* ---- text.c */
 
 /** Fills err with one formatted line and returns `status`. */
-lm_status ev_fail(lm_error *err, lm_status status, const char *format, ...) EV_PRINTF(3, 4);
+lm_status lm_ev_fail(lm_error *err, lm_status status, const char *format, ...) EV_PRINTF(3, 4);
 
 /** A growing text. A failed allocation sticks in `failed`: check once, at the end. */
-typedef struct ev_buf {
+typedef struct lm_ev_buf {
     char *data;
     size_t length, capacity;
     bool failed;
-} ev_buf;
-void ev_buf_add(ev_buf *buf, const char *data, size_t length);
-void ev_buf_text(ev_buf *buf, const char *text);
-void ev_buf_format(ev_buf *buf, const char *format, ...) EV_PRINTF(2, 3);
-void ev_buf_json(ev_buf *buf, const char *text, size_t length); /* a JSON string, UTF-8 kept */
-void ev_buf_double(ev_buf *buf, double value);                  /* Python's repr: shortest that reads back */
-void ev_buf_free(ev_buf *buf);
+} lm_ev_buf;
+void lm_ev_buf_add(lm_ev_buf *buf, const char *data, size_t length);
+void lm_ev_buf_text(lm_ev_buf *buf, const char *text);
+void lm_ev_buf_format(lm_ev_buf *buf, const char *format, ...) EV_PRINTF(2, 3);
+void lm_ev_buf_json(lm_ev_buf *buf, const char *text, size_t length); /* a JSON string, UTF-8 kept */
+void lm_ev_buf_double(lm_ev_buf *buf, double value);                  /* Python's repr: shortest that reads back */
+void lm_ev_buf_free(lm_ev_buf *buf);
 /** Moves the terminated text out. */
-lm_status ev_buf_take(ev_buf *buf, char **text, size_t *length, lm_error *err);
+lm_status lm_ev_buf_take(lm_ev_buf *buf, char **text, size_t *length, lm_error *err);
 
 /** Python's str.strip(): narrows [*text, *text + *length) past Unicode white space. */
-void ev_strip(const char **text, size_t *length);
+void lm_ev_strip(const char **text, size_t *length);
 /** First occurrence of needle, or `length`. An empty needle is at 0, as in Python. */
-size_t ev_find(const char *text, size_t length, const char *needle, size_t needle_length);
-char *ev_copy(const char *text, size_t length);
+size_t lm_ev_find(const char *text, size_t length, const char *needle, size_t needle_length);
+char *lm_ev_copy(const char *text, size_t length);
 /** SHA-256 of a text as 64 hex digits and a NUL. */
-void ev_sha256(const void *data, size_t length, char hex[65]);
+void lm_ev_sha256(const void *data, size_t length, char hex[65]);
 /** Next line of a JSONL text: false at its end. Blank lines are stepped over; `*number` counts from 1. */
-bool ev_next_line(const char *text, size_t length, size_t *offset, size_t *number, const char **line, size_t *n);
+bool lm_ev_next_line(const char *text, size_t length, size_t *offset, size_t *number, const char **line, size_t *n);
 
 /* ---- tasks.c: the rows */
 
-typedef enum ev_filter_kind { EV_FILTER_END, EV_FILTER_REGEX, EV_FILTER_TAKE_FIRST } ev_filter_kind;
-typedef struct ev_filter_step {
-    ev_filter_kind kind;
+typedef enum lm_ev_filter_kind { EV_FILTER_END, EV_FILTER_REGEX, EV_FILTER_TAKE_FIRST } lm_ev_filter_kind;
+typedef struct lm_ev_filter_step {
+    lm_ev_filter_kind kind;
     const char *pattern, *fallback; /* regex */
     int group_select;               /* which match: 0 first, -1 last */
-} ev_filter_step;
-typedef struct ev_filter {
+} lm_ev_filter_step;
+typedef struct lm_ev_filter {
     const char *name;
-    ev_filter_step steps[4];
-} ev_filter;
+    lm_ev_filter_step steps[4];
+} lm_ev_filter;
 
 enum { EV_IGNORE_CASE = 1, EV_IGNORE_PUNCTUATION = 2, EV_IGNORE_NUMBERS = 4 };
-typedef struct ev_metric {
+typedef struct lm_ev_metric {
     const char *name;
-    double (*score)(const struct ev_metric *metric, const char *prediction, const char *target);
+    double (*score)(const struct lm_ev_metric *metric, const char *prediction, const char *target);
     int flags;
     bool higher_is_better;
-} ev_metric;
+} lm_ev_metric;
 
 /** A question set: two files, embedded compressed, and the check of a row. */
-typedef struct ev_dataset {
+typedef struct lm_ev_dataset {
     const char *name;
     const char *test_file, *fewshot_file;
     void (*embedded)(bool fewshot, const unsigned char **data, size_t *size);
     lm_status (*check)(const json_t *row, const char *where, lm_error *err);
     const char *subject_key; /* column that tells a task's rows apart */
     const char *note;        /* said with every score of the embedded copy */
-} ev_dataset;
+} lm_ev_dataset;
 
 /** What tasks of one family share. */
-typedef struct ev_family {
-    const ev_dataset *dataset;
+typedef struct lm_ev_family {
+    const lm_ev_dataset *dataset;
     const char *description; /* system text; "{}" stands for the subject */
-    void (*doc_to_text)(const json_t *doc, ev_buf *out);
-    void (*fewshot_to_target)(const json_t *doc, ev_buf *out);
+    void (*doc_to_text)(const json_t *doc, lm_ev_buf *out);
+    void (*fewshot_to_target)(const json_t *doc, lm_ev_buf *out);
     const char *target_key; /* column with the gold answer */
     const char *target_delimiter, *fewshot_delimiter;
     int64_t num_shots;
     const char *until[4]; /* NULL ends */
     int64_t max_gen_toks;
     const char *generation_kwargs; /* as lm-eval hands them to a model, JSON */
-    ev_filter filter;
-    ev_metric metric;
+    lm_ev_filter filter;
+    lm_ev_metric metric;
     const char *version;
-} ev_family;
+} lm_ev_family;
 
-typedef struct ev_task {
+typedef struct lm_ev_task {
     const char *name, *alias, *subject;
-    const ev_family *family;
-} ev_task;
+    const lm_ev_family *family;
+} lm_ev_task;
 
-typedef struct ev_group {
+typedef struct lm_ev_group {
     const char *name, *alias, *version;
     const char *const *members; /* task names, NULL ends */
     bool weight_by_size;
-} ev_group;
+} lm_ev_group;
 
-extern const ev_task ev_tasks[];
-extern const size_t ev_n_tasks;
-extern const ev_group ev_groups[];
-extern const size_t ev_n_groups;
+extern const lm_ev_task lm_ev_tasks[];
+extern const size_t lm_ev_n_tasks;
+extern const lm_ev_group lm_ev_groups[];
+extern const size_t lm_ev_n_groups;
 
 /* ---- one evaluation */
 
-typedef struct ev_answer {
+typedef struct lm_ev_answer {
     bool answered;
     char *text; /* uncut completion */
     size_t length;
@@ -123,14 +123,14 @@ typedef struct ev_answer {
     const char *finish; /* "stop", "length", "until", "given" */
     int32_t *ids;
     size_t n_ids, n_prompt;
-} ev_answer;
+} lm_ev_answer;
 
-typedef struct ev_run_task { /* a selected task with its documents */
-    const ev_task *task;
+typedef struct lm_ev_run_task { /* a selected task with its documents */
+    const lm_ev_task *task;
     json_t *docs, *fewshot; /* arrays */
     int64_t n_docs_total;   /* before the limit */
     size_t first, count;    /* its requests: [first, first + count) */
-} ev_run_task;
+} lm_ev_run_task;
 
 struct lm_eval {
     const lm_tokenizer *tokenizer;
@@ -140,15 +140,15 @@ struct lm_eval {
     size_t n_names;
     json_t *template_args; /* variables for the template, enable_thinking among them */
     char *data_dir;
-    const ev_dataset *dataset;
+    const lm_ev_dataset *dataset;
     char sha256[2][65]; /* test, few-shot */
     int64_t n_rows[2];
     char *note;
-    ev_run_task *tasks;
+    lm_ev_run_task *tasks;
     size_t n_tasks;
-    const ev_group **groups;
+    const lm_ev_group **groups;
     size_t n_groups;
-    ev_answer *answers;
+    lm_ev_answer *answers;
     size_t n_requests, n_answered;
     bool ran;
     lm_eval_progress stats;
@@ -158,39 +158,39 @@ struct lm_eval {
 };
 
 /** Shots that task `t` gets. */
-int64_t ev_shots(const lm_eval *eval, const ev_task *task);
+int64_t lm_ev_shots(const lm_eval *eval, const lm_ev_task *task);
 /** Looks names up: fills eval->tasks (without documents) and eval->groups. */
-lm_status ev_resolve(lm_eval *eval, lm_error *err);
+lm_status lm_ev_resolve(lm_eval *eval, lm_error *err);
 /** data.c: loads documents of every selected task. */
-lm_status ev_load(lm_eval *eval, lm_error *err);
+lm_status lm_ev_load(lm_eval *eval, lm_error *err);
 /** request.c: the prompt of document `doc` of a task. */
-lm_status ev_prompt(const lm_eval *eval, const ev_run_task *task, size_t doc, char **text, size_t *length,
-                    lm_error *err);
-const char *ev_target(const ev_run_task *task, size_t doc);
+lm_status lm_ev_prompt(const lm_eval *eval, const lm_ev_run_task *task, size_t doc, char **text, size_t *length,
+                       lm_error *err);
+const char *lm_ev_target(const lm_ev_run_task *task, size_t doc);
 /** Task of a request; `*doc` is its index there. */
-const ev_run_task *ev_task_of(const lm_eval *eval, size_t request, size_t *doc);
+const lm_ev_run_task *lm_ev_task_of(const lm_eval *eval, size_t request, size_t *doc);
 
 /* ---- score.c */
 
 /** Length that is left of a completion after the earliest `until`. */
-size_t ev_cut_until(const char *text, size_t length, const char *const *until);
+size_t lm_ev_cut_until(const char *text, size_t length, const char *const *until);
 /** True if the text ends a row: an `until` is complete and no earlier one may still become so. */
-bool ev_until_complete(const char *text, size_t length, const char *const *until);
+bool lm_ev_until_complete(const char *text, size_t length, const char *const *until);
 /** Cut, think-strip, filter. `*filtered` is malloc'ed. */
-lm_status ev_filter_answer(const ev_family *family, const char *think_end, const char *text, size_t length,
-                           char **filtered, lm_error *err);
-double ev_exact_match(const ev_metric *metric, const char *prediction, const char *target);
-double ev_mean(const double *values, size_t n);
-double ev_mean_stderr(const double *values, size_t n); /* n > 1 */
-double ev_group_mean(const double *values, const int64_t *sizes, size_t n, bool weighted);
-double ev_group_stderr(const double *stderrs, const int64_t *sizes, size_t n, bool weighted);
+lm_status lm_ev_filter_answer(const lm_ev_family *family, const char *think_end, const char *text, size_t length,
+                              char **filtered, lm_error *err);
+double lm_ev_exact_match(const lm_ev_metric *metric, const char *prediction, const char *target);
+double lm_ev_mean(const double *values, size_t n);
+double lm_ev_mean_stderr(const double *values, size_t n); /* n > 1 */
+double lm_ev_group_mean(const double *values, const int64_t *sizes, size_t n, bool weighted);
+double lm_ev_group_stderr(const double *stderrs, const int64_t *sizes, size_t n, bool weighted);
 /** Filters and scores one answer and stores it. Takes `text` and `ids` (malloc'ed), also on failure. */
-lm_status ev_store(lm_eval *eval, size_t request, char *text, size_t length, int32_t *ids, size_t n_ids,
-                   size_t n_prompt, const char *finish, lm_error *err);
+lm_status lm_ev_store(lm_eval *eval, size_t request, char *text, size_t length, int32_t *ids, size_t n_ids,
+                      size_t n_prompt, const char *finish, lm_error *err);
 
 /* ---- embedded.c, mmlu_pro.c */
-void ev_mmlu_pro_embedded(bool fewshot, const unsigned char **data, size_t *size);
-lm_status ev_mmlu_pro_check(const json_t *row, const char *where, lm_error *err);
-void ev_mmlu_pro_text(const json_t *doc, ev_buf *out);
-void ev_mmlu_pro_cot(const json_t *doc, ev_buf *out);
+void lm_ev_mmlu_pro_embedded(bool fewshot, const unsigned char **data, size_t *size);
+lm_status lm_ev_mmlu_pro_check(const json_t *row, const char *where, lm_error *err);
+void lm_ev_mmlu_pro_text(const json_t *doc, lm_ev_buf *out);
+void lm_ev_mmlu_pro_cot(const json_t *doc, lm_ev_buf *out);
 #endif

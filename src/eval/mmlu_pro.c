@@ -26,62 +26,62 @@ static const char COT_PREFIX[] = "A: Let's think step by step. ";
 EV_EMBED(lm_mmlu_pro_test, "test.jsonl.zst");
 EV_EMBED(lm_mmlu_pro_validation, "validation.jsonl.zst");
 
-void ev_mmlu_pro_embedded(bool fewshot, const unsigned char **data, size_t *size) {
+void lm_ev_mmlu_pro_embedded(bool fewshot, const unsigned char **data, size_t *size) {
     *data = fewshot ? lm_mmlu_pro_validation : lm_mmlu_pro_test;
     *size = (size_t)((fewshot ? lm_mmlu_pro_validation_end : lm_mmlu_pro_test_end) - *data);
 }
 
-lm_status ev_mmlu_pro_check(const json_t *row, const char *where, lm_error *err) {
+lm_status lm_ev_mmlu_pro_check(const json_t *row, const char *where, lm_error *err) {
     static const char *const texts[] = {"question", "answer", "cot_content", "category"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const json_t *value = json_object_get(row, texts[i]);
         if (!json_is_string(value))
-            return ev_fail(err, LM_FORMAT, "%s: %s: expected a string, found %s", where, texts[i],
-                           value ? "another type" : "nothing");
+            return lm_ev_fail(err, LM_FORMAT, "%s: %s: expected a string, found %s", where, texts[i],
+                              value ? "another type" : "nothing");
     }
     const json_t *options = json_object_get(row, "options");
     if (!json_is_array(options))
-        return ev_fail(err, LM_FORMAT, "%s: options: expected an array, found %s", where,
-                       options ? "another type" : "nothing");
+        return lm_ev_fail(err, LM_FORMAT, "%s: options: expected an array, found %s", where,
+                          options ? "another type" : "nothing");
     size_t n = json_array_size(options);
     if (n < 1 || n > MAX_OPTIONS)
-        return ev_fail(err, LM_FORMAT, "%s: options: expected 1 to %d of them, found %zu", where, MAX_OPTIONS, n);
+        return lm_ev_fail(err, LM_FORMAT, "%s: options: expected 1 to %d of them, found %zu", where, MAX_OPTIONS, n);
     for (size_t i = 0; i < n; i++)
         if (!json_is_string(json_array_get(options, i)))
-            return ev_fail(err, LM_FORMAT, "%s: options[%zu]: expected a string, found another type", where, i);
+            return lm_ev_fail(err, LM_FORMAT, "%s: options[%zu]: expected a string, found another type", where, i);
     return LM_OK;
 }
 
-static void add_string(ev_buf *out, const json_t *value) {
-    ev_buf_add(out, json_string_value(value), json_string_length(value));
+static void add_string(lm_ev_buf *out, const json_t *value) {
+    lm_ev_buf_add(out, json_string_value(value), json_string_length(value));
 }
 
 /* The question is verbatim, options are stripped (task version 3.0 on). */
-void ev_mmlu_pro_text(const json_t *doc, ev_buf *out) {
-    ev_buf_text(out, "Question:\n");
+void lm_ev_mmlu_pro_text(const json_t *doc, lm_ev_buf *out) {
+    lm_ev_buf_text(out, "Question:\n");
     add_string(out, json_object_get(doc, "question"));
-    ev_buf_text(out, "\nOptions:\n");
+    lm_ev_buf_text(out, "\nOptions:\n");
     const json_t *options = json_object_get(doc, "options");
     for (size_t i = 0; i < json_array_size(options) && i < MAX_OPTIONS; i++) {
         const json_t *option = json_array_get(options, i);
         const char *text = json_string_value(option);
         size_t length = json_string_length(option);
-        ev_strip(&text, &length);
-        ev_buf_format(out, "%c. ", LETTERS[i]);
-        ev_buf_add(out, text, length);
-        ev_buf_text(out, "\n");
+        lm_ev_strip(&text, &length);
+        lm_ev_buf_format(out, "%c. ", LETTERS[i]);
+        lm_ev_buf_add(out, text, length);
+        lm_ev_buf_text(out, "\n");
     }
-    ev_buf_text(out, "Answer: Let's think step by step.");
+    lm_ev_buf_text(out, "Answer: Let's think step by step.");
 }
 
 /* The exemplar's reasoning without its opening words, every occurrence of them. */
-void ev_mmlu_pro_cot(const json_t *doc, ev_buf *out) {
+void lm_ev_mmlu_pro_cot(const json_t *doc, lm_ev_buf *out) {
     const json_t *cot = json_object_get(doc, "cot_content");
     const char *text = json_string_value(cot);
     size_t length = json_string_length(cot), prefix = sizeof COT_PREFIX - 1;
     for (;;) {
-        size_t at = ev_find(text, length, COT_PREFIX, prefix);
-        ev_buf_add(out, text, at);
+        size_t at = lm_ev_find(text, length, COT_PREFIX, prefix);
+        lm_ev_buf_add(out, text, at);
         if (at == length) return;
         text += at + prefix;
         length -= at + prefix;

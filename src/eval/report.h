@@ -4,26 +4,26 @@
 #define LM_EVAL_REPORT_H
 #include "internal.h"
 
-typedef struct ev_row {
+typedef struct lm_ev_row {
     const char *name, *alias, *version;
-    const ev_family *family;
-    const ev_group *group; /* NULL for a task */
+    const lm_ev_family *family;
+    const lm_ev_group *group; /* NULL for a task */
     int64_t shots, count;
     double value, stderr_value;
     bool has_stderr; /* false: "N/A" */
-} ev_row;
+} lm_ev_row;
 
-typedef struct ev_rows {
-    ev_row *tasks, *groups;
+typedef struct lm_ev_rows {
+    lm_ev_row *tasks, *groups;
     size_t n_tasks, n_groups;
-} ev_rows;
+} lm_ev_rows;
 
 /** Rows of everything answered, tasks in evaluation order. */
-lm_status ev_rows_make(const lm_eval *eval, ev_rows *rows, lm_error *err);
+lm_status lm_ev_rows_make(const lm_eval *eval, lm_ev_rows *rows, lm_error *err);
 /** Adds the groups' rows to the tasks' rows; frees `rows` on failure. */
-lm_status ev_rows_group(const lm_eval *eval, ev_rows *rows, lm_error *err);
-void ev_rows_free(ev_rows *rows);
-bool ev_in_group(const ev_group *group, const char *name);
+lm_status lm_ev_rows_group(const lm_eval *eval, lm_ev_rows *rows, lm_error *err);
+void lm_ev_rows_free(lm_ev_rows *rows);
+bool lm_ev_in_group(const lm_ev_group *group, const char *name);
 /** table.c: lm-eval's tables and the note. */
-lm_status ev_table(const lm_eval *eval, const ev_rows *rows, ev_buf *out, lm_error *err);
+lm_status lm_ev_table(const lm_eval *eval, const lm_ev_rows *rows, lm_ev_buf *out, lm_error *err);
 #endif

@@ -8,17 +8,17 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-size_t ev_cut_until(const char *text, size_t length, const char *const *until) {
+size_t lm_ev_cut_until(const char *text, size_t length, const char *const *until) {
     size_t cut = length;
     for (; *until; until++) {
-        size_t at = ev_find(text, length, *until, strlen(*until));
+        size_t at = lm_ev_find(text, length, *until, strlen(*until));
         if (at < cut) cut = at;
     }
     return cut;
 }
 
-bool ev_until_complete(const char *text, size_t length, const char *const *until) {
-    size_t cut = ev_cut_until(text, length, until);
+bool lm_ev_until_complete(const char *text, size_t length, const char *const *until) {
+    size_t cut = lm_ev_cut_until(text, length, until);
     if (cut == length) return false;
     for (const char *const *u = until; *u; u++) { /* an earlier start that is still incomplete at the end? */
         size_t n = strlen(*u);
@@ -29,8 +29,8 @@ bool ev_until_complete(const char *text, size_t length, const char *const *until
 }
 
 /* Every match of the pattern is taken as Python's findall does; which one counts is the step's group_select. */
-static lm_status match_regex(const ev_filter_step *step, pcre2_code *code, pcre2_match_data *data, const char *text,
-                             size_t length, ev_buf *out, lm_error *err) {
+static lm_status match_regex(const lm_ev_filter_step *step, pcre2_code *code, pcre2_match_data *data, const char *text,
+                             size_t length, lm_ev_buf *out, lm_error *err) {
     uint32_t groups = 0;
     pcre2_pattern_info(code, PCRE2_INFO_CAPTURECOUNT, &groups);
     long wanted = step->group_select, seen = 0;
@@ -39,8 +39,8 @@ static lm_status match_regex(const ev_filter_step *step, pcre2_code *code, pcre2
         int rc = pcre2_match(code, (PCRE2_SPTR)text, length, at, 0, data, NULL);
         if (rc == PCRE2_ERROR_NOMATCH) break;
         if (rc < 0)
-            return ev_fail(err, LM_BUDGET, "the answer filter %s gave up on a completion (pcre2 %d)", step->pattern,
-                           rc);
+            return lm_ev_fail(err, LM_BUDGET, "the answer filter %s gave up on a completion (pcre2 %d)", step->pattern,
+                              rc);
         const PCRE2_SIZE *v = pcre2_get_ovector_pointer(data);
         if (seen++ == wanted || wanted == -1) {
             found = true;
@@ -58,8 +58,8 @@ static lm_status match_regex(const ev_filter_step *step, pcre2_code *code, pcre2
                 part = step->fallback;
                 n = strlen(part);
             }
-            ev_strip(&part, &n);
-            ev_buf_add(out, part, n);
+            lm_ev_strip(&part, &n);
+            lm_ev_buf_add(out, part, n);
             if (wanted >= 0) break;
         }
         at = v[1] > v[0] ? v[1] : v[1] + 1;
@@ -67,64 +67,66 @@ static lm_status match_regex(const ev_filter_step *step, pcre2_code *code, pcre2
     }
     if (!found) {
         out->length = 0;
-        ev_buf_text(out, step->fallback);
+        lm_ev_buf_text(out, step->fallback);
     }
     return LM_OK;
 }
 
-static lm_status apply_regex(const ev_filter_step *step, const char *text, size_t length, ev_buf *out, lm_error *err) {
+static lm_status apply_regex(const lm_ev_filter_step *step, const char *text, size_t length, lm_ev_buf *out,
+                             lm_error *err) {
     int code_err = 0;
     PCRE2_SIZE at = 0;
     pcre2_code *code = pcre2_compile((PCRE2_SPTR)step->pattern, PCRE2_ZERO_TERMINATED,
                                      PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &code_err, &at, NULL);
-    if (!code) return ev_fail(err, LM_FORMAT, "the answer filter %s is no pattern (pcre2 %d)", step->pattern, code_err);
+    if (!code)
+        return lm_ev_fail(err, LM_FORMAT, "the answer filter %s is no pattern (pcre2 %d)", step->pattern, code_err);
     pcre2_match_data *data = pcre2_match_data_create_from_pattern(code, NULL);
     lm_status status = data ? match_regex(step, code, data, text, length, out, err)
-                            : ev_fail(err, LM_NOMEM, "out of memory for the answer filter");
+                            : lm_ev_fail(err, LM_NOMEM, "out of memory for the answer filter");
     pcre2_match_data_free(data);
     pcre2_code_free(code);
     return status;
 }
 
-lm_status ev_filter_answer(const ev_family *family, const char *think_end, const char *text, size_t length,
-                           char **filtered, lm_error *err) {
-    length = ev_cut_until(text, length, family->until);
+lm_status lm_ev_filter_answer(const lm_ev_family *family, const char *think_end, const char *text, size_t length,
+                              char **filtered, lm_error *err) {
+    length = lm_ev_cut_until(text, length, family->until);
     if (think_end && *think_end) {
-        size_t n = strlen(think_end), at = ev_find(text, length, think_end, n);
+        size_t n = strlen(think_end), at = lm_ev_find(text, length, think_end, n);
         if (at < length) {
             text += at + n;
             length -= at + n;
         }
     }
-    ev_buf now = {0}, next = {0};
-    ev_buf_add(&now, text, length);
+    lm_ev_buf now = {0}, next = {0};
+    lm_ev_buf_add(&now, text, length);
     lm_status status = LM_OK;
-    for (const ev_filter_step *step = family->filter.steps; status == LM_OK && step->kind != EV_FILTER_END; step++) {
+    for (const lm_ev_filter_step *step = family->filter.steps; status == LM_OK && step->kind != EV_FILTER_END; step++) {
         if (step->kind != EV_FILTER_REGEX) continue; /* take_first: there is one response a request */
         status = apply_regex(step, now.data ? now.data : "", now.length, &next, err);
-        ev_buf swap = now;
+        lm_ev_buf swap = now;
         now = next;
         next = swap;
         next.length = 0;
     }
-    ev_buf_free(&next);
+    lm_ev_buf_free(&next);
     if (status != LM_OK) {
-        ev_buf_free(&now);
+        lm_ev_buf_free(&now);
         return status;
     }
-    return ev_buf_take(&now, filtered, NULL, err);
+    return lm_ev_buf_take(&now, filtered, NULL, err);
 }
 
 /* ---- metrics */
 
-static bool dropped(const ev_metric *metric, unsigned char c) {
+static bool dropped(const lm_ev_metric *metric, unsigned char c) {
     bool punctuation =
         (c >= 0x21 && c <= 0x2f) || (c >= 0x3a && c <= 0x40) || (c >= 0x5b && c <= 0x60) || (c >= 0x7b && c <= 0x7e);
     return (punctuation && (metric->flags & EV_IGNORE_PUNCTUATION)) ||
            (c >= '0' && c <= '9' && (metric->flags & EV_IGNORE_NUMBERS));
 }
 
-double ev_exact_match(const ev_metric *metric, const char *prediction, const char *target) {
+double lm_ev_exact_match(const lm_ev_metric *metric, const char *prediction, const char *target) {
     const unsigned char *a = (const unsigned char *)prediction, *b = (const unsigned char *)target;
     for (;;) {
         while (*a && dropped(metric, *a)) a++;
@@ -141,19 +143,19 @@ double ev_exact_match(const ev_metric *metric, const char *prediction, const cha
     }
 }
 
-double ev_mean(const double *values, size_t n) {
+double lm_ev_mean(const double *values, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += values[i];
     return sum / (double)n;
 }
 
-double ev_mean_stderr(const double *values, size_t n) {
-    double mu = ev_mean(values, n), sum = 0;
+double lm_ev_mean_stderr(const double *values, size_t n) {
+    double mu = lm_ev_mean(values, n), sum = 0;
     for (size_t i = 0; i < n; i++) sum += (values[i] - mu) * (values[i] - mu);
     return sqrt(sum / (double)(n - 1)) / sqrt((double)n);
 }
 
-double ev_group_mean(const double *values, const int64_t *sizes, size_t n, bool weighted) {
+double lm_ev_group_mean(const double *values, const int64_t *sizes, size_t n, bool weighted) {
     double sum = 0, total = 0;
     for (size_t i = 0; i < n; i++) {
         double size = weighted ? (double)sizes[i] : 1.0;
@@ -163,7 +165,7 @@ double ev_group_mean(const double *values, const int64_t *sizes, size_t n, bool 
     return sum / total;
 }
 
-double ev_group_stderr(const double *stderrs, const int64_t *sizes, size_t n, bool weighted) {
+double lm_ev_group_stderr(const double *stderrs, const int64_t *sizes, size_t n, bool weighted) {
     double sum = 0, total = 0;
     for (size_t i = 0; i < n; i++) {
         double size = (double)sizes[i], square = pow(stderrs[i], 2.0);
@@ -176,27 +178,27 @@ double ev_group_stderr(const double *stderrs, const int64_t *sizes, size_t n, bo
 
 /* ---- storing */
 
-static lm_status score_into(lm_eval *eval, size_t request, ev_answer *answer, lm_error *err) {
+static lm_status score_into(lm_eval *eval, size_t request, lm_ev_answer *answer, lm_error *err) {
     size_t doc = 0;
-    const ev_run_task *run = ev_task_of(eval, request, &doc);
-    if (!run) return ev_fail(err, LM_ARG, "request %zu of %zu", request, eval->n_requests);
+    const lm_ev_run_task *run = lm_ev_task_of(eval, request, &doc);
+    if (!run) return lm_ev_fail(err, LM_ARG, "request %zu of %zu", request, eval->n_requests);
     const char *think_start = NULL, *think_end = NULL;
     if (eval->tokenizer) lm_tokenizer_think_tokens(eval->tokenizer, &think_start, &think_end);
-    const ev_family *family = run->task->family;
-    EV_TRY(ev_filter_answer(family, think_end, answer->text, answer->length, &answer->filtered, err));
-    answer->score = family->metric.score(&family->metric, answer->filtered, ev_target(run, doc));
+    const lm_ev_family *family = run->task->family;
+    EV_TRY(lm_ev_filter_answer(family, think_end, answer->text, answer->length, &answer->filtered, err));
+    answer->score = family->metric.score(&family->metric, answer->filtered, lm_ev_target(run, doc));
     return LM_OK;
 }
 
-lm_status ev_store(lm_eval *eval, size_t request, char *text, size_t length, int32_t *ids, size_t n_ids,
-                   size_t n_prompt, const char *finish, lm_error *err) {
-    ev_answer answer = {.answered = true,
-                        .text = text,
-                        .length = length,
-                        .finish = finish,
-                        .ids = ids,
-                        .n_ids = n_ids,
-                        .n_prompt = n_prompt};
+lm_status lm_ev_store(lm_eval *eval, size_t request, char *text, size_t length, int32_t *ids, size_t n_ids,
+                      size_t n_prompt, const char *finish, lm_error *err) {
+    lm_ev_answer answer = {.answered = true,
+                           .text = text,
+                           .length = length,
+                           .finish = finish,
+                           .ids = ids,
+                           .n_ids = n_ids,
+                           .n_prompt = n_prompt};
     lm_status status = score_into(eval, request, &answer, err);
     if (status != LM_OK) {
         free(text);

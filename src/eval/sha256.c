@@ -69,7 +69,7 @@ static void sha_block(sha *s, const unsigned char *block) {
     for (int i = 0; i < 8; i++) s->state[i] += v[i];
 }
 
-void ev_sha256(const void *data, size_t length, char hex[65]) {
+void lm_ev_sha256(const void *data, size_t length, char hex[65]) {
     static const unsigned char nothing;
     sha s;
     sha_start(&s);

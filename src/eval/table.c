@@ -51,11 +51,11 @@ static bool align_numbers(cell_row *rows, size_t n, int column) {
     return n > 0;
 }
 
-static void add_padding(ev_buf *out, size_t n, char c) {
-    for (size_t i = 0; i < n; i++) ev_buf_add(out, &c, 1);
+static void add_padding(lm_ev_buf *out, size_t n, char c) {
+    for (size_t i = 0; i < n; i++) lm_ev_buf_add(out, &c, 1);
 }
 
-static void add_table(ev_buf *out, const char *first, cell_row *rows, size_t n) {
+static void add_table(lm_ev_buf *out, const char *first, cell_row *rows, size_t n) {
     const char *headers[COLUMNS] = {first, "Version", "Filter", "n-shot", "Metric", "", "Value", "", "Stderr"};
     bool number[COLUMNS];
     size_t width[COLUMNS];
@@ -66,31 +66,31 @@ static void add_table(ev_buf *out, const char *first, cell_row *rows, size_t n) 
             if (width_of(rows[i].cell[c]) > width[c]) width[c] = width_of(rows[i].cell[c]);
         if (width[c] < 3) width[c] = 3;
         size_t pad = width[c] - width_of(headers[c]);
-        ev_buf_text(out, "|");
+        lm_ev_buf_text(out, "|");
         add_padding(out, pad / 2, ' ');
-        ev_buf_text(out, headers[c]);
+        lm_ev_buf_text(out, headers[c]);
         add_padding(out, pad - pad / 2, ' ');
     }
-    ev_buf_text(out, "|\n");
+    lm_ev_buf_text(out, "|\n");
     for (int c = 0; c < COLUMNS; c++) {
-        ev_buf_text(out, "|");
+        lm_ev_buf_text(out, "|");
         add_padding(out, width[c] - number[c], '-');
-        if (number[c]) ev_buf_text(out, ":");
+        if (number[c]) lm_ev_buf_text(out, ":");
     }
-    ev_buf_text(out, "|\n");
+    lm_ev_buf_text(out, "|\n");
     for (size_t i = 0; i < n; i++) {
         for (int c = 0; c < COLUMNS; c++) {
             size_t pad = width[c] - width_of(rows[i].cell[c]);
-            ev_buf_text(out, "|");
+            lm_ev_buf_text(out, "|");
             add_padding(out, number[c] ? pad : 0, ' ');
-            ev_buf_text(out, rows[i].cell[c]);
+            lm_ev_buf_text(out, rows[i].cell[c]);
             add_padding(out, number[c] ? 0 : pad, ' ');
         }
-        ev_buf_text(out, "|\n");
+        lm_ev_buf_text(out, "|\n");
     }
 }
 
-static void fill_row(cell_row *cells, const ev_row *row, int depth) {
+static void fill_row(cell_row *cells, const lm_ev_row *row, int depth) {
     *cells = (cell_row){0};
     if (depth)
         snprintf(cells->cell[COL_NAME], CELL, "%*s- %s", depth, "", row->alias);
@@ -111,12 +111,12 @@ static void fill_row(cell_row *cells, const ev_row *row, int depth) {
 }
 
 static int by_name(const void *a, const void *b) {
-    return strcmp((*(const ev_row *const *)a)->name, (*(const ev_row *const *)b)->name);
+    return strcmp((*(const lm_ev_row *const *)a)->name, (*(const lm_ev_row *const *)b)->name);
 }
 
 /* Groups by name, each followed by its tasks by name, then the tasks that no group has. */
-static size_t order_rows(const ev_rows *rows, const ev_row **order, int *depth) {
-    const ev_row **groups = order + rows->n_tasks + rows->n_groups, **tasks = groups + rows->n_groups;
+static size_t order_rows(const lm_ev_rows *rows, const lm_ev_row **order, int *depth) {
+    const lm_ev_row **groups = order + rows->n_tasks + rows->n_groups, **tasks = groups + rows->n_groups;
     for (size_t i = 0; i < rows->n_groups; i++) groups[i] = &rows->groups[i];
     for (size_t i = 0; i < rows->n_tasks; i++) tasks[i] = &rows->tasks[i];
     qsort(groups, rows->n_groups, sizeof *groups, by_name);
@@ -126,7 +126,7 @@ static size_t order_rows(const ev_rows *rows, const ev_row **order, int *depth) 
         depth[n] = 0;
         order[n++] = groups[g];
         for (size_t i = 0; i < rows->n_tasks; i++)
-            if (tasks[i] && ev_in_group(groups[g]->group, tasks[i]->name)) {
+            if (tasks[i] && lm_ev_in_group(groups[g]->group, tasks[i]->name)) {
                 depth[n] = 1;
                 order[n++] = tasks[i];
                 tasks[i] = NULL;
@@ -140,10 +140,10 @@ static size_t order_rows(const ev_rows *rows, const ev_row **order, int *depth) 
     return n;
 }
 
-lm_status ev_table(const lm_eval *eval, const ev_rows *rows, ev_buf *out, lm_error *err) {
+lm_status lm_ev_table(const lm_eval *eval, const lm_ev_rows *rows, lm_ev_buf *out, lm_error *err) {
     size_t n = rows->n_tasks + rows->n_groups;
     cell_row *cells = calloc(n + 1, sizeof *cells);
-    const ev_row **order = calloc(2 * n + 1, sizeof *order);
+    const lm_ev_row **order = calloc(2 * n + 1, sizeof *order);
     int *depth = calloc(n + 1, sizeof *depth);
     lm_status status = LM_OK;
     if (cells && order && depth) {
@@ -153,12 +153,12 @@ lm_status ev_table(const lm_eval *eval, const ev_rows *rows, ev_buf *out, lm_err
         if (rows->n_groups) {
             for (size_t i = 0; i < rows->n_groups; i++)
                 fill_row(&cells[i], order[n + i], 0); /* order_rows left the sorted groups there */
-            ev_buf_text(out, "\n");
+            lm_ev_buf_text(out, "\n");
             add_table(out, "Groups", cells, rows->n_groups);
         }
-        ev_buf_format(out, "\nNote: %s.\n", eval->note);
+        lm_ev_buf_format(out, "\nNote: %s.\n", eval->note);
     } else {
-        status = ev_fail(err, LM_NOMEM, "out of memory for the table");
+        status = lm_ev_fail(err, LM_NOMEM, "out of memory for the table");
     }
     free(cells);
     free(order);

@@ -6,23 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const ev_dataset mmlu_pro_data = {
+static const lm_ev_dataset mmlu_pro_data = {
     .name = "MMLU-Pro",
     .test_file = "test.jsonl",
     .fewshot_file = "validation.jsonl",
-    .embedded = ev_mmlu_pro_embedded,
-    .check = ev_mmlu_pro_check,
+    .embedded = lm_ev_mmlu_pro_embedded,
+    .check = lm_ev_mmlu_pro_check,
     .subject_key = "category",
     .note = "the few-shot exemplars of this MMLU-Pro copy are stand-ins and its test split has 11962 of the published "
             "12032 questions, so scores are not comparable with published ones",
 };
 
-static const ev_family mmlu_pro = {
+static const lm_ev_family mmlu_pro = {
     .dataset = &mmlu_pro_data,
     .description = "The following are multiple choice questions (with answers) about {}. Think step by step and then "
                    "finish your answer with \"the answer is (X)\" where X is the correct letter choice.\n",
-    .doc_to_text = ev_mmlu_pro_text,
-    .fewshot_to_target = ev_mmlu_pro_cot,
+    .doc_to_text = lm_ev_mmlu_pro_text,
+    .fewshot_to_target = lm_ev_mmlu_pro_cot,
     .target_key = "answer",
     .target_delimiter = " ",
     .fewshot_delimiter = "\n\n",
@@ -34,11 +34,11 @@ static const ev_family mmlu_pro = {
     .filter = {"custom-extract",
                {{EV_FILTER_REGEX, "answer is \\(?([ABCDEFGHIJ])\\)?", "[invalid]", 0},
                 {EV_FILTER_TAKE_FIRST, NULL, NULL, 0}}},
-    .metric = {"exact_match", ev_exact_match, EV_IGNORE_CASE | EV_IGNORE_PUNCTUATION, true},
+    .metric = {"exact_match", lm_ev_exact_match, EV_IGNORE_CASE | EV_IGNORE_PUNCTUATION, true},
     .version = "3.1",
 };
 
-const ev_task ev_tasks[] = {
+const lm_ev_task lm_ev_tasks[] = {
     {"mmlu_pro_biology", "biology", "biology", &mmlu_pro},
     {"mmlu_pro_business", "business", "business", &mmlu_pro},
     {"mmlu_pro_chemistry", "chemistry", "chemistry", &mmlu_pro},
@@ -54,7 +54,7 @@ const ev_task ev_tasks[] = {
     {"mmlu_pro_physics", "physics", "physics", &mmlu_pro},
     {"mmlu_pro_psychology", "psychology", "psychology", &mmlu_pro},
 };
-const size_t ev_n_tasks = sizeof ev_tasks / sizeof *ev_tasks;
+const size_t lm_ev_n_tasks = sizeof lm_ev_tasks / sizeof *lm_ev_tasks;
 
 static const char *const mmlu_pro_members[] = {
     "mmlu_pro_biology",
@@ -73,20 +73,20 @@ static const char *const mmlu_pro_members[] = {
     "mmlu_pro_psychology",
     NULL,
 };
-const ev_group ev_groups[] = {
+const lm_ev_group lm_ev_groups[] = {
     {"mmlu_pro", "mmlu_pro", "2.0", mmlu_pro_members, true},
 };
-const size_t ev_n_groups = sizeof ev_groups / sizeof *ev_groups;
+const size_t lm_ev_n_groups = sizeof lm_ev_groups / sizeof *lm_ev_groups;
 
 /* ---- look-up */
 
-static const ev_task *find_task(const char *name) {
-    for (size_t i = 0; i < ev_n_tasks; i++)
-        if (strcmp(ev_tasks[i].name, name) == 0) return &ev_tasks[i];
+static const lm_ev_task *find_task(const char *name) {
+    for (size_t i = 0; i < lm_ev_n_tasks; i++)
+        if (strcmp(lm_ev_tasks[i].name, name) == 0) return &lm_ev_tasks[i];
     return NULL;
 }
 
-static bool is_member(const ev_group *group, const char *name) {
+static bool is_member(const lm_ev_group *group, const char *name) {
     for (const char *const *m = group->members; *m; m++)
         if (strcmp(*m, name) == 0) return true;
     return false;
@@ -98,7 +98,7 @@ static bool selected(const lm_eval *eval, const char *name) {
     return false;
 }
 
-static const ev_group *group_of(const lm_eval *eval, const char *name) {
+static const lm_ev_group *group_of(const lm_eval *eval, const char *name) {
     for (size_t i = 0; i < eval->n_groups; i++)
         if (is_member(eval->groups[i], name)) return eval->groups[i];
     return NULL;
@@ -106,23 +106,23 @@ static const ev_group *group_of(const lm_eval *eval, const char *name) {
 
 /* lm-eval refuses a task that is named both alone and through a group; a repeated name counts once. A glob takes only
  * what isn't selected yet. */
-static lm_status add_task(lm_eval *eval, const ev_task *task, bool glob, lm_error *err) {
-    const ev_group *group = group_of(eval, task->name);
+static lm_status add_task(lm_eval *eval, const lm_ev_task *task, bool glob, lm_error *err) {
+    const lm_ev_group *group = group_of(eval, task->name);
     if (group && !glob)
-        return ev_fail(err, LM_ARG, "Duplicate task '%s': found in both '%s' and '%s'", task->name, group->name,
-                       task->name);
+        return lm_ev_fail(err, LM_ARG, "Duplicate task '%s': found in both '%s' and '%s'", task->name, group->name,
+                          task->name);
     if (!selected(eval, task->name)) eval->tasks[eval->n_tasks++].task = task;
     return LM_OK;
 }
 
-static lm_status add_group(lm_eval *eval, const ev_group *group, bool glob, lm_error *err) {
+static lm_status add_group(lm_eval *eval, const lm_ev_group *group, bool glob, lm_error *err) {
     for (size_t i = 0; i < eval->n_groups; i++)
         if (eval->groups[i] == group) return LM_OK;
     for (const char *const *m = group->members; *m; m++) {
         if (!selected(eval, *m)) {
             eval->tasks[eval->n_tasks++].task = find_task(*m);
         } else if (!glob) {
-            return ev_fail(err, LM_ARG, "Duplicate task '%s': found in both '%s' and '%s'", *m, *m, group->name);
+            return lm_ev_fail(err, LM_ARG, "Duplicate task '%s': found in both '%s' and '%s'", *m, *m, group->name);
         }
     }
     eval->groups[eval->n_groups++] = group;
@@ -130,44 +130,44 @@ static lm_status add_group(lm_eval *eval, const ev_group *group, bool glob, lm_e
 }
 
 static lm_status add_name(lm_eval *eval, const char *name, lm_error *err) {
-    for (size_t i = 0; i < ev_n_groups; i++)
-        if (strcmp(ev_groups[i].name, name) == 0) return add_group(eval, &ev_groups[i], false, err);
-    const ev_task *task = find_task(name);
+    for (size_t i = 0; i < lm_ev_n_groups; i++)
+        if (strcmp(lm_ev_groups[i].name, name) == 0) return add_group(eval, &lm_ev_groups[i], false, err);
+    const lm_ev_task *task = find_task(name);
     if (task) return add_task(eval, task, false, err);
     bool found = false;
     if (strpbrk(name, "*?[")) {
-        for (size_t i = 0; i < ev_n_groups; i++)
-            if (fnmatch(name, ev_groups[i].name, 0) == 0) {
-                EV_TRY(add_group(eval, &ev_groups[i], true, err));
+        for (size_t i = 0; i < lm_ev_n_groups; i++)
+            if (fnmatch(name, lm_ev_groups[i].name, 0) == 0) {
+                EV_TRY(add_group(eval, &lm_ev_groups[i], true, err));
                 found = true;
             }
-        for (size_t i = 0; i < ev_n_tasks; i++)
-            if (fnmatch(name, ev_tasks[i].name, 0) == 0) {
-                EV_TRY(add_task(eval, &ev_tasks[i], true, err));
+        for (size_t i = 0; i < lm_ev_n_tasks; i++)
+            if (fnmatch(name, lm_ev_tasks[i].name, 0) == 0) {
+                EV_TRY(add_task(eval, &lm_ev_tasks[i], true, err));
                 found = true;
             }
     }
     if (found) return LM_OK;
-    return ev_fail(err, LM_ARG,
-                   "--tasks: '%s' is no task, group or pattern known here (known: mmlu_pro and "
-                   "mmlu_pro_SUBJECT)",
-                   name);
+    return lm_ev_fail(err, LM_ARG,
+                      "--tasks: '%s' is no task, group or pattern known here (known: mmlu_pro and "
+                      "mmlu_pro_SUBJECT)",
+                      name);
 }
 
-lm_status ev_resolve(lm_eval *eval, lm_error *err) {
-    eval->tasks = calloc(ev_n_tasks, sizeof *eval->tasks);
-    eval->groups = calloc(ev_n_groups, sizeof *eval->groups);
-    if (!eval->tasks || !eval->groups) return ev_fail(err, LM_NOMEM, "out of memory for the list of tasks");
+lm_status lm_ev_resolve(lm_eval *eval, lm_error *err) {
+    eval->tasks = calloc(lm_ev_n_tasks, sizeof *eval->tasks);
+    eval->groups = calloc(lm_ev_n_groups, sizeof *eval->groups);
+    if (!eval->tasks || !eval->groups) return lm_ev_fail(err, LM_NOMEM, "out of memory for the list of tasks");
     for (size_t i = 0; i < eval->n_names; i++) EV_TRY(add_name(eval, eval->names[i], err));
-    if (!eval->n_tasks) return ev_fail(err, LM_ARG, "--tasks: no task was named");
+    if (!eval->n_tasks) return lm_ev_fail(err, LM_ARG, "--tasks: no task was named");
     for (size_t i = 1; i < eval->n_tasks; i++)
         if (eval->tasks[i].task->family->dataset != eval->tasks[0].task->family->dataset)
-            return ev_fail(err, LM_UNSUPPORTED, "--tasks: tasks of different data sets need one run each");
+            return lm_ev_fail(err, LM_UNSUPPORTED, "--tasks: tasks of different data sets need one run each");
     eval->dataset = eval->tasks[0].task->family->dataset;
     return LM_OK;
 }
 
-int64_t ev_shots(const lm_eval *eval, const ev_task *task) {
+int64_t lm_ev_shots(const lm_eval *eval, const lm_ev_task *task) {
     int64_t own = task->family->num_shots;
     return eval->has_num_shots && own != 0 ? eval->num_shots : own; /* an explicit 0 of a task stays */
 }

@@ -10,7 +10,7 @@
 
 #define MAX_TEXT ((size_t)1 << 31) /* no text of an evaluation comes near */
 
-lm_status ev_fail(lm_error *err, lm_status status, const char *format, ...) {
+lm_status lm_ev_fail(lm_error *err, lm_status status, const char *format, ...) {
     if (err) {
         err->status = status;
         va_list args;
@@ -23,7 +23,7 @@ lm_status ev_fail(lm_error *err, lm_status status, const char *format, ...) {
     return status;
 }
 
-static bool reserve(ev_buf *buf, size_t more) {
+static bool reserve(lm_ev_buf *buf, size_t more) {
     if (buf->failed) return false;
     if (more >= MAX_TEXT - buf->length) return !(buf->failed = true);
     size_t need = buf->length + more + 1;
@@ -37,18 +37,18 @@ static bool reserve(ev_buf *buf, size_t more) {
     return true;
 }
 
-void ev_buf_add(ev_buf *buf, const char *data, size_t length) {
+void lm_ev_buf_add(lm_ev_buf *buf, const char *data, size_t length) {
     if (!reserve(buf, length)) return;
     if (length) memcpy(buf->data + buf->length, data, length);
     buf->length += length;
     buf->data[buf->length] = 0;
 }
 
-void ev_buf_text(ev_buf *buf, const char *text) {
-    ev_buf_add(buf, text, strlen(text));
+void lm_ev_buf_text(lm_ev_buf *buf, const char *text) {
+    lm_ev_buf_add(buf, text, strlen(text));
 }
 
-void ev_buf_format(ev_buf *buf, const char *format, ...) {
+void lm_ev_buf_format(lm_ev_buf *buf, const char *format, ...) {
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
@@ -63,32 +63,32 @@ void ev_buf_format(ev_buf *buf, const char *format, ...) {
     va_end(again);
 }
 
-void ev_buf_json(ev_buf *buf, const char *text, size_t length) {
-    ev_buf_add(buf, "\"", 1);
+void lm_ev_buf_json(lm_ev_buf *buf, const char *text, size_t length) {
+    lm_ev_buf_add(buf, "\"", 1);
     size_t start = 0;
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)text[i];
         if (c >= 0x20 && c != '"' && c != '\\') continue;
-        ev_buf_add(buf, text + start, i - start);
+        lm_ev_buf_add(buf, text + start, i - start);
         start = i + 1;
         switch (c) {
-        case '"': ev_buf_text(buf, "\\\""); break;
-        case '\\': ev_buf_text(buf, "\\\\"); break;
-        case '\n': ev_buf_text(buf, "\\n"); break;
-        case '\r': ev_buf_text(buf, "\\r"); break;
-        case '\t': ev_buf_text(buf, "\\t"); break;
-        case '\b': ev_buf_text(buf, "\\b"); break;
-        case '\f': ev_buf_text(buf, "\\f"); break;
-        default: ev_buf_format(buf, "\\u%04x", c);
+        case '"': lm_ev_buf_text(buf, "\\\""); break;
+        case '\\': lm_ev_buf_text(buf, "\\\\"); break;
+        case '\n': lm_ev_buf_text(buf, "\\n"); break;
+        case '\r': lm_ev_buf_text(buf, "\\r"); break;
+        case '\t': lm_ev_buf_text(buf, "\\t"); break;
+        case '\b': lm_ev_buf_text(buf, "\\b"); break;
+        case '\f': lm_ev_buf_text(buf, "\\f"); break;
+        default: lm_ev_buf_format(buf, "\\u%04x", c);
         }
     }
-    ev_buf_add(buf, text + start, length - start);
-    ev_buf_add(buf, "\"", 1);
+    lm_ev_buf_add(buf, text + start, length - start);
+    lm_ev_buf_add(buf, "\"", 1);
 }
 
-void ev_buf_double(ev_buf *buf, double value) {
+void lm_ev_buf_double(lm_ev_buf *buf, double value) {
     if (!isfinite(value)) {
-        ev_buf_text(buf, isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity");
+        lm_ev_buf_text(buf, isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity");
         return;
     }
     char e[40];
@@ -98,14 +98,14 @@ void ev_buf_double(ev_buf *buf, double value) {
     }
     char *exponent = strchr(e, 'e');
     if (!exponent) {
-        ev_buf_text(buf, e);
+        lm_ev_buf_text(buf, e);
         return;
     }
     int x = (int)strtol(exponent + 1, NULL, 10);
     *exponent = 0;
     const char *number = e;
     if (*number == '-') {
-        ev_buf_text(buf, "-");
+        lm_ev_buf_text(buf, "-");
         number++;
     }
     char digits[24];
@@ -114,35 +114,35 @@ void ev_buf_double(ev_buf *buf, double value) {
         if (*number != '.') digits[n++] = *number;
     digits[n] = 0;
     if (x < -4 || x >= 16) {
-        ev_buf_add(buf, digits, 1);
-        if (n > 1) ev_buf_format(buf, ".%s", digits + 1);
-        ev_buf_format(buf, "e%c%02d", x < 0 ? '-' : '+', x < 0 ? -x : x);
+        lm_ev_buf_add(buf, digits, 1);
+        if (n > 1) lm_ev_buf_format(buf, ".%s", digits + 1);
+        lm_ev_buf_format(buf, "e%c%02d", x < 0 ? '-' : '+', x < 0 ? -x : x);
     } else if (x < 0) {
-        ev_buf_format(buf, "0.%.*s%s", -x - 1, "000", digits);
+        lm_ev_buf_format(buf, "0.%.*s%s", -x - 1, "000", digits);
     } else {
-        for (int i = 0; i <= x; i++) ev_buf_add(buf, i < n ? digits + i : "0", 1);
-        ev_buf_format(buf, ".%s", n > x + 1 ? digits + x + 1 : "0");
+        for (int i = 0; i <= x; i++) lm_ev_buf_add(buf, i < n ? digits + i : "0", 1);
+        lm_ev_buf_format(buf, ".%s", n > x + 1 ? digits + x + 1 : "0");
     }
 }
 
-void ev_buf_free(ev_buf *buf) {
+void lm_ev_buf_free(lm_ev_buf *buf) {
     free(buf->data);
-    *buf = (ev_buf){0};
+    *buf = (lm_ev_buf){0};
 }
 
-lm_status ev_buf_take(ev_buf *buf, char **text, size_t *length, lm_error *err) {
-    ev_buf_add(buf, "", 0);
+lm_status lm_ev_buf_take(lm_ev_buf *buf, char **text, size_t *length, lm_error *err) {
+    lm_ev_buf_add(buf, "", 0);
     if (buf->failed) {
-        ev_buf_free(buf);
-        return ev_fail(err, LM_NOMEM, "out of memory for a text of the evaluation");
+        lm_ev_buf_free(buf);
+        return lm_ev_fail(err, LM_NOMEM, "out of memory for a text of the evaluation");
     }
     *text = buf->data;
     if (length) *length = buf->length;
-    *buf = (ev_buf){0};
+    *buf = (lm_ev_buf){0};
     return LM_OK;
 }
 
-char *ev_copy(const char *text, size_t length) {
+char *lm_ev_copy(const char *text, size_t length) {
     char *copy = malloc(length + 1);
     if (!copy) return NULL;
     memcpy(copy, text, length);
@@ -167,7 +167,7 @@ static size_t space_at(const char *text, size_t n) {
     return 0;
 }
 
-void ev_strip(const char **text, size_t *length) {
+void lm_ev_strip(const char **text, size_t *length) {
     const char *s = *text;
     size_t n = *length, k;
     while (n && (k = space_at(s, n)) > 0) {
@@ -185,7 +185,7 @@ void ev_strip(const char **text, size_t *length) {
     *length = n;
 }
 
-size_t ev_find(const char *text, size_t length, const char *needle, size_t needle_length) {
+size_t lm_ev_find(const char *text, size_t length, const char *needle, size_t needle_length) {
     if (needle_length == 0) return 0;
     for (size_t i = 0; needle_length <= length && i <= length - needle_length;) {
         const char *hit = memchr(text + i, needle[0], length - needle_length - i + 1);
@@ -196,7 +196,7 @@ size_t ev_find(const char *text, size_t length, const char *needle, size_t needl
     return length;
 }
 
-bool ev_next_line(const char *text, size_t length, size_t *offset, size_t *number, const char **line, size_t *n) {
+bool lm_ev_next_line(const char *text, size_t length, size_t *offset, size_t *number, const char **line, size_t *n) {
     while (*offset < length) {
         const char *start = text + *offset;
         const char *end = memchr(start, '\n', length - *offset);
@@ -205,7 +205,7 @@ bool ev_next_line(const char *text, size_t length, size_t *offset, size_t *numbe
         ++*number;
         const char *stripped = start;
         size_t left = size;
-        ev_strip(&stripped, &left);
+        lm_ev_strip(&stripped, &left);
         if (!left) continue;
         *line = start;
         *n = size;
