@@ -136,9 +136,9 @@ static lm_status read_entry(const lm_config *c, const json_t *entry, const char 
                        where, mode_name);
     if (s == LM_OK) s = lm_config_int(c, entry, "group_size", false, mode->group_size, 1, 1 << 20, &group, &inner);
     if (s == LM_OK) s = lm_config_int(c, entry, "bits", false, mode->bits, 1, 64, &bits, &inner);
-    if (s != LM_OK) {
-        if (err) *err = inner;
-        return lm_fail_prefix(err, s, "%.160s of ", where);
+    if (s != LM_OK) { /* the inner line begins with the path: put the entry's name behind it */
+        size_t n = strlen(c->path) + 2, length = strlen(inner.message);
+        return lm_fail(err, s, "%s: %.160s: %s", c->path, where, inner.message + (n < length ? n : length));
     }
     if (!lm_qmode_allows_group(mode, group))
         return lm_fail(err, LM_FORMAT, "%s: %.160s: group_size: mode %s has no groups of %lld", c->path, where,
