@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * Workers spin for a short while for the next job (decode hands out hundreds of jobs per token), then sleep on a
- * condition variable. A job is claimed item by item with one atomic counter. */
+ * condition variable. Items are claimed one by one from a ticket that holds the job's number and the next item. The
+ * caller waits for items, not for workers: a worker that the system has put aside holds nothing up unless it has
+ * claimed an item, and if it wakes late it finds a newer number in the ticket and leaves. */
 #include "base/pool.h"
+#include <assert.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -16,14 +20,14 @@ struct lm_pool {
     pthread_t *handles;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    _Atomic uint64_t generation; /* counts jobs; a worker that sees a new value joins in */
-    _Atomic int64_t next;        /* next item */
-    _Atomic int active;          /* workers that have not left the current job */
+    _Atomic uint64_t ticket; /* job number << 32 | next item */
+    _Atomic int64_t done;    /* items finished of the current job */
     _Atomic int sleeping;
     _Atomic bool stop;
-    int64_t n;
-    void (*fn)(void *, int64_t, int);
-    void *context;
+    /* The job. Written only while no item is left unclaimed, so that a successful claim vouches for what was read. */
+    _Atomic uint32_t n;
+    _Atomic(void *) context;
+    void (*_Atomic fn)(void *, int64_t, int);
 };
 
 typedef struct worker_start {
@@ -39,39 +43,48 @@ static inline void cpu_relax(void) {
 #endif
 }
 
-static void claim_items(lm_pool *p, int worker) {
+static uint32_t job_of(uint64_t ticket) {
+    return (uint32_t)(ticket >> 32);
+}
+
+static void claim_items(lm_pool *p, uint32_t job, int worker) {
+    uint64_t t = atomic_load(&p->ticket);
     for (;;) {
-        int64_t i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-        if (i >= p->n) return;
-        p->fn(p->context, i, worker);
+        uint32_t n = atomic_load_explicit(&p->n, memory_order_relaxed);
+        void *context = atomic_load_explicit(&p->context, memory_order_relaxed);
+        void (*fn)(void *, int64_t, int) = atomic_load_explicit(&p->fn, memory_order_relaxed);
+        if (job_of(t) != job || (uint32_t)t >= n) return;
+        if (!atomic_compare_exchange_weak(&p->ticket, &t, t + 1)) continue;
+        fn(context, (int64_t)(uint32_t)t, worker);
+        atomic_fetch_add(&p->done, 1);
+        t = atomic_load(&p->ticket);
     }
 }
 
-static uint64_t wait_for_job(lm_pool *p, uint64_t seen) {
+/* The number of the next job after `seen`. */
+static uint32_t wait_for_job(lm_pool *p, uint32_t seen) {
     for (int i = 0; i < SPINS; i++) {
-        uint64_t g = atomic_load_explicit(&p->generation, memory_order_acquire);
-        if (g != seen) return g;
+        uint32_t job = job_of(atomic_load(&p->ticket));
+        if (job != seen) return job;
         cpu_relax();
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->sleeping, 1);
-    uint64_t g;
-    while ((g = atomic_load(&p->generation)) == seen) pthread_cond_wait(&p->wake, &p->lock);
+    uint32_t job;
+    while ((job = job_of(atomic_load(&p->ticket))) == seen) pthread_cond_wait(&p->wake, &p->lock);
     atomic_fetch_sub(&p->sleeping, 1);
     pthread_mutex_unlock(&p->lock);
-    return g;
+    return job;
 }
 
 static void *worker_main(void *arg) {
     worker_start start = *(worker_start *)arg;
     free(arg);
-    lm_pool *p = start.pool;
-    uint64_t seen = 0;
+    uint32_t seen = 0;
     for (;;) {
-        seen = wait_for_job(p, seen);
-        if (atomic_load(&p->stop)) return NULL;
-        claim_items(p, start.worker);
-        atomic_fetch_sub_explicit(&p->active, 1, memory_order_release);
+        seen = wait_for_job(start.pool, seen);
+        if (atomic_load(&start.pool->stop)) return NULL;
+        claim_items(start.pool, seen, start.worker);
     }
 }
 
@@ -105,13 +118,16 @@ lm_status lm_pool_create(int threads, lm_pool **out, lm_error *err) {
     return LM_OK;
 }
 
-static void publish(lm_pool *p) {
-    atomic_fetch_add(&p->generation, 1);
+/* Makes the job visible under the next number, with no item claimed, and wakes who sleeps. */
+static uint32_t publish(lm_pool *p) {
+    uint32_t job = job_of(atomic_load(&p->ticket)) + 1;
+    atomic_store(&p->ticket, (uint64_t)job << 32);
     if (atomic_load(&p->sleeping)) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->wake);
         pthread_mutex_unlock(&p->lock);
     }
+    return job;
 }
 
 void lm_pool_destroy(lm_pool *p) {
@@ -125,7 +141,23 @@ void lm_pool_destroy(lm_pool *p) {
     free(p);
 }
 
-int lm_pool_threads(const lm_pool *p) { return p->threads; }
+int lm_pool_threads(const lm_pool *p) {
+    return p->threads;
+}
+
+static void run_part(lm_pool *p, int64_t n, void (*fn)(void *, int64_t, int), void *context) {
+    atomic_store(&p->done, 0);
+    atomic_store_explicit(&p->n, (uint32_t)n, memory_order_relaxed);
+    atomic_store_explicit(&p->context, context, memory_order_relaxed);
+    atomic_store_explicit(&p->fn, fn, memory_order_relaxed);
+    claim_items(p, publish(p), 0);
+    for (int spins = 0; atomic_load(&p->done) < n; spins++) {
+        if (spins < SPINS)
+            cpu_relax();
+        else
+            sched_yield(); /* another process has a worker's core: give ours away */
+    }
+}
 
 void lm_pool_run(lm_pool *p, int64_t n, void (*fn)(void *, int64_t, int), void *context) {
     if (n <= 0) return;
@@ -133,17 +165,6 @@ void lm_pool_run(lm_pool *p, int64_t n, void (*fn)(void *, int64_t, int), void *
         for (int64_t i = 0; i < n; i++) fn(context, i, 0);
         return;
     }
-    p->n = n;
-    p->fn = fn;
-    p->context = context;
-    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->active, p->threads - 1, memory_order_relaxed);
-    publish(p);
-    claim_items(p, 0);
-    for (int spins = 0; atomic_load_explicit(&p->active, memory_order_acquire) > 0; spins++) {
-        if (spins < SPINS)
-            cpu_relax();
-        else
-            usleep(20); /* another process holds a worker's core: give ours away */
-    }
+    assert(n <= UINT32_MAX / 2); /* items are tasks, cut by shape: thousands */
+    run_part(p, n, fn, context);
 }
