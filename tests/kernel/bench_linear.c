@@ -1,14 +1,24 @@
 /* SPDX-License-Identifier: MIT
  * bench_linear.c: speed of the linear rows: best of many runs, against the machine's own roofs, which it measures first
  * (FMA rate of one thread, read bandwidth of all). Weights rotate through more memory than the caches hold.
- *   bench_linear [-t THREADS] [-s SECONDS] [-g GROUP] [-f FORMAT] [-o matvec|matmat] [-r NAME] [M N K]...
- * -r: only rows whose name contains NAME. Results are logged in docs/speed/cpu.md. */
+ *   bench_linear [-t THREADS] [-s SECONDS] [-g GROUP] [-f FORMAT] [-o matvec|matmat] [-r NAME] [-w MIB] [-p GFLOPS]
+ *                [M N K]...
+ * -r: only rows whose name contains NAME; -w: bytes of weights that rotate; -p: FMA peak of one thread. Results are
+ * logged in docs/speed/cpu.md. */
 #include "base/clock.h"
 #include "base/pool.h"
 #include "linear_case.h"
+#include <time.h>
 #include <unistd.h>
 
-#define POOL_BYTES ((size_t)256 << 20) /* rotated weights */
+#define POOL_BYTES ((size_t)256 << 20) /* read for the roof */
+
+/* Seconds: of this thread alone where it is the only one, so that a busy machine shows less. */
+static double now_seconds(int threads) {
+    struct timespec t;
+    if (threads > 1 || clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t)) return lm_now_seconds();
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 typedef struct job {
     const lm_linear_impl *impl;
@@ -54,20 +64,20 @@ static double measure_read(lm_pool *pool, double seconds) {
     memset(p, 1, POOL_BYTES);
     double best = 0, end = lm_now_seconds() + seconds;
     while (lm_now_seconds() < end) {
-        double t = lm_now_seconds();
+        double t = now_seconds(lm_pool_threads(pool));
         lm_pool_run(pool, 64, read_part, p);
-        t = (double)POOL_BYTES / (lm_now_seconds() - t);
+        t = (double)POOL_BYTES / (now_seconds(lm_pool_threads(pool)) - t);
         if (t > best) best = t;
     }
     free(p);
     return best * 1e-9;
 }
 
-static void bench_row(const lm_kernel_row *row, lm_pool *pool, int threads, double seconds, int group, const int64_t *s,
-                      roof top) {
+static void bench_row(const lm_kernel_row *row, lm_pool *pool, int threads, double seconds, int group, size_t rotate,
+                      const int64_t *s, roof top) {
     int64_t m = s[0], n = s[1], k = s[2];
     linear_case first = linear_make(row->format, group, LM_DTYPE_F16, m, n, k, 1);
-    size_t n_cases = row->op == LM_OP_MATVEC ? POOL_BYTES / first.w.bytes + 1 : 1;
+    size_t n_cases = row->op == LM_OP_MATVEC ? rotate / first.w.bytes + 1 : 1;
     if (n_cases > 200) n_cases = 200;
     linear_case *cases = calloc(n_cases, sizeof *cases);
     if (!cases) abort();
@@ -96,15 +106,15 @@ static void bench_row(const lm_kernel_row *row, lm_pool *pool, int threads, doub
     /* a round goes through enough cases that a clock tick and one page fault don't show */
     while (lm_now_seconds() < end) {
         size_t round = n_cases < 20 ? n_cases : 20;
-        double t0 = lm_now_seconds(), in_prep = 0;
+        double t0 = now_seconds(threads), in_prep = 0;
         for (size_t i = 0; i < round; i++) {
-            double t = lm_now_seconds();
+            double t = now_seconds(threads);
             j.at = (j.at + 1) % n_cases;
             lm_pool_run(pool, m < 2 * threads ? 1 : threads, prep_part, &j);
-            in_prep += lm_now_seconds() - t;
+            in_prep += now_seconds(threads) - t;
             lm_pool_run(pool, parts, run_part, &j);
         }
-        double t = (lm_now_seconds() - t0) / (double)round;
+        double t = (now_seconds(threads) - t0) / (double)round;
         if (t < best) best = t, prep = in_prep / (double)round;
     }
     double gb = (double)first.w.bytes / best * 1e-9, gf = 2.0 * (double)(m * n * k) / best * 1e-9;
@@ -120,9 +130,10 @@ static void bench_row(const lm_kernel_row *row, lm_pool *pool, int threads, doub
 
 int main(int argc, char **argv) {
     int threads = 1, group = 32, option;
+    size_t rotate = POOL_BYTES;
     double seconds = 0.3, gflops = 118.2;
     const char *name = "", *op = "", *format = "";
-    while ((option = getopt(argc, argv, "t:s:g:f:o:r:p:")) != -1) switch (option) {
+    while ((option = getopt(argc, argv, "t:s:g:f:o:r:p:w:")) != -1) switch (option) {
         case 't': threads = atoi(optarg); break;
         case 's': seconds = atof(optarg); break;
         case 'g': group = atoi(optarg); break;
@@ -130,6 +141,7 @@ int main(int argc, char **argv) {
         case 'o': op = optarg; break;
         case 'r': name = optarg; break;
         case 'p': gflops = atof(optarg); break;
+        case 'w': rotate = (size_t)(atof(optarg) * 1048576); break;
         default: return 2;
         }
     lm_pool *pool;
@@ -147,12 +159,12 @@ int main(int argc, char **argv) {
             continue;
         if (optind + 2 < argc)
             for (int i = optind; i + 2 < argc; i += 3)
-                bench_row(row, pool, threads, seconds, group,
+                bench_row(row, pool, threads, seconds, group, rotate,
                           (int64_t[]){atoll(argv[i]), atoll(argv[i + 1]), atoll(argv[i + 2])}, top);
         else
             for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
                 if (shapes[i][0] < 16 || row->op == LM_OP_MATMAT)
-                    bench_row(row, pool, threads, seconds, group, shapes[i], top);
+                    bench_row(row, pool, threads, seconds, group, rotate, shapes[i], top);
     }
     lm_pool_destroy(pool);
     return 0;

@@ -2,13 +2,15 @@
  * matvec.h: MATVEC rows over the vector of vec_avx2.h or vec_avx512.h, which the including file picks.
  *
  * Weights stream once, straight from the file, for up to MV_ROWS rows of activations. Affine: a block of VL lanes, each
- * with E whole codes; activations are permuted in prep so that code i of every lane meets its x in one load; no lane
- * spans two groups, so a block's lane sums are multiplied by their scale once. Biases meet the groups' sums of x, which
- * prep makes. Codes may be taken less a center c (scale * c goes to the bias): smaller terms, smaller rounding. */
+ * with E whole codes; activations are permuted in prep so that code i of every lane meets its x in one load, divided by
+ * the power of two that masking without a shift leaves on the code. No lane spans two groups, so a block's lane sums
+ * are multiplied by their scale once. Biases meet the groups' sums of x, which prep makes. */
 #include "kernels/rows.h"
 #include "kernels/unpack.h"
 
 #define MV_ROWS 4
+#define MV_OUTS 2     /* outputs taken together when there is one row: x is loaded once for both */
+#define MV_AHEAD 2048 /* bytes of weights asked for in advance; rows follow each other, so mostly still ours */
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -27,6 +29,11 @@ INLINE int mv_group_shift(const lm_weight *w) {
     return w->group == 32 ? 5 : w->group == 64 ? 6 : 7;
 }
 
+static size_t mv_scratch_bytes(const lm_weight *w, int64_t m) {
+    (void)w, (void)m;
+    return 0;
+}
+
 /* ---- affine ---------------------------------------------------------------------------------------------------- */
 
 /* Floats of the permuted part of a prepared row, and of the whole of it, with the groups' sums. */
@@ -41,35 +48,34 @@ static size_t mv_prep_bytes(const lm_weight *w, int64_t m) {
     return (size_t)(mv_floats(w) * m) * sizeof(float);
 }
 
-static size_t mv_scratch_bytes(const lm_weight *w, int64_t m) {
-    (void)m;
-    return (size_t)mv_up(mv_up(w->k / w->group, VL) + VL, 16) * sizeof(float);
-}
-
-/* out[block][i][lane] = x[block][lane][i] */
-INLINE void mv_permute(const float *x, int64_t k, int e, float *out) {
+/* out[block][i][lane] = x[block][lane][i] / 2^shift(i) */
+INLINE void mv_permute(const float *x, int64_t k, int bits, float *out) {
+    const int e = mv_lane_codes(bits);
+    float factor[16];
+    for (int i = 0; i < e; i++) factor[i] = 1.0f / (float)(1u << vf_code_shift(bits, i));
     int64_t k0 = 0;
     for (; k0 + VL * e <= k; k0 += VL * e)
         for (int i = 0; i < e; i++)
-            for (int j = 0; j < VL; j++) out[k0 + i * VL + j] = x[k0 + j * e + i];
+            for (int j = 0; j < VL; j++) out[k0 + i * VL + j] = x[k0 + j * e + i] * factor[i];
     if (k0 == k) return;
     for (int i = 0; i < e; i++)
-        for (int j = 0; j < VL; j++) out[k0 + i * VL + j] = k0 + j * e + i < k ? x[k0 + j * e + i] : 0;
+        for (int j = 0; j < VL; j++) out[k0 + i * VL + j] = k0 + j * e + i < k ? x[k0 + j * e + i] * factor[i] : 0;
 }
 
 static void mv_prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, int64_t m1, int64_t m, void *xp) {
     (void)m;
-    const int e = mv_lane_codes(lm_unpack_bits(w->format));
     const int64_t groups = w->k / w->group;
     for (int64_t i = m0; i < m1; i++) {
         const float *from = x + i * ldx;
         float *out = (float *)xp + i * mv_floats(w), *sums = out + mv_permuted(w);
-        if (e == 16)
-            mv_permute(from, w->k, 16, out);
-        else if (e == 8)
-            mv_permute(from, w->k, 8, out);
-        else
-            mv_permute(from, w->k, 4, out);
+        switch (lm_unpack_bits(w->format)) {
+        case 2: mv_permute(from, w->k, 2, out); break;
+        case 3: mv_permute(from, w->k, 3, out); break;
+        case 4: mv_permute(from, w->k, 4, out); break;
+        case 5: mv_permute(from, w->k, 5, out); break;
+        case 6: mv_permute(from, w->k, 6, out); break;
+        default: mv_permute(from, w->k, 8, out); break;
+        }
         for (int64_t g = 0; g < groups; g++) {
             vf sum = vf_load(from + g * w->group);
             for (int64_t k = VL; k < w->group; k += VL) sum = vf_add(sum, vf_load(from + g * w->group + k));
@@ -85,68 +91,86 @@ INLINE vf mv_load_scales(const lm_weight *w, const void *p, int64_t at, int64_t 
     return vf_load_n((const float *)(const void *)((const uint8_t *)p + 4 * at), n);
 }
 
-/* Lane sums of codes times x in one block, times their scales, onto sum. */
-INLINE void mv_block(int bits, int rows, vi codes, const float *const x[MV_ROWS], vf scale, vf sum[MV_ROWS]) {
-    vf part[MV_ROWS];
-    UNROLL for (int i = 0; i < mv_lane_codes(bits); i++) {
-        vf q = vf_code(codes, bits, i);
-        UNROLL for (int r = 0; r < rows; r++) {
-            vf v = vf_load(x[r] + i * VL);
-            part[r] = i ? vf_fma(q, v, part[r]) : vf_mul(q, v);
-        }
-    }
-    UNROLL for (int r = 0; r < rows; r++) sum[r] = vf_fma(scale, part[r], sum[r]);
+/* What does not change from output to output. */
+typedef struct mv_shape {
+    int64_t groups, block, block_bytes, stride, permuted, block_groups;
+    int shift; /* log2 of the group */
+    vi lane_group;
+} mv_shape;
+
+INLINE mv_shape mv_shape_of(const lm_weight *w, int bits) {
+    mv_shape s = {.groups = w->k / w->group, .block = VL * mv_lane_codes(bits)};
+    s.shift = w->group == 32 ? 5 : w->group == 64 ? 6 : 7;
+    s.block_bytes = s.block * bits / 8;
+    s.stride = mv_floats(w), s.permuted = mv_permuted(w);
+    s.block_groups = s.block < w->group ? 1 : s.block >> s.shift;
+    int32_t lane_group[VL];
+    for (int j = 0; j < VL; j++) lane_group[j] = s.block < w->group ? 0 : j * mv_lane_codes(bits) >> s.shift;
+    s.lane_group = vi_load(lane_group);
+    return s;
 }
 
-/* Outputs [n0, n1) of `rows` rows. */
-INLINE void mv_rows(int bits, int rows, const lm_weight *w, const float *xp, int64_t n0, int64_t n1, float *y,
-                    int64_t ldy, float *scales) {
-    const int64_t groups = w->k / w->group, block = VL * mv_lane_codes(bits), block_bytes = block * bits / 8;
-    const int64_t stride = mv_floats(w), permuted = mv_permuted(w);
-    const int shift = mv_group_shift(w);
-    int32_t lane_group[VL];
-    for (int j = 0; j < VL; j++) lane_group[j] = block < w->group ? 0 : j * mv_lane_codes(bits) >> shift;
-    const vi index = vi_load(lane_group);
-    const vf center = vf_set1(VF_CODE_CENTER(bits));
-    for (int64_t n = n0; n < n1; n++) {
-        vf sum[MV_ROWS], bias_sum[MV_ROWS];
-        UNROLL for (int r = 0; r < rows; r++) sum[r] = bias_sum[r] = vf_zero();
-        for (int64_t g = 0; g < groups; g += VL) {
-            vf s = mv_load_scales(w, w->scales, n * groups + g, groups - g);
-            vf b = vf_fma(s, center, mv_load_scales(w, w->biases, n * groups + g, groups - g));
-            vf_store(scales + g, s);
-            UNROLL for (int r = 0; r < rows; r++) bias_sum[r] =
-                vf_fma(b, vf_load(xp + r * stride + permuted + g), bias_sum[r]);
-        }
-        const uint8_t *row = (const uint8_t *)w->data + (size_t)n * w->row_bytes;
-        const float *x[MV_ROWS];
-        UNROLL for (int r = 0; r < rows; r++) x[r] = xp + r * stride;
-        int64_t k = 0;
-        for (; k + block <= w->k; k += block, row += block_bytes) {
-            vi codes = vi_load_codes(row, bits, block_bytes);
-            mv_block(bits, rows, codes, x, vf_permute(vf_load(scales + (k >> shift)), index), sum);
-            UNROLL for (int r = 0; r < rows; r++) x[r] += block;
-        }
-        if (k < w->k) {
-            vi codes = vi_load_codes(row, bits, (w->k - k) * bits / 8);
-            mv_block(bits, rows, codes, x, vf_permute(vf_load(scales + (k >> shift)), index), sum);
-        }
-        UNROLL for (int r = 0; r < rows; r++) y[r * ldy + n] = vf_sum(vf_add(sum[r], bias_sum[r]));
+/* One block at input k: lane sums of codes times x, times their scales, onto sum. `there` inputs of it exist. */
+INLINE void mv_block(int bits, int rows, int outs, const lm_weight *w, const mv_shape *s, const float *xp, int64_t n,
+                     int64_t k, int64_t there, vf sum[MV_OUTS][MV_ROWS]) {
+    vi codes[MV_OUTS];
+    vf part[MV_OUTS][MV_ROWS];
+    const int64_t g = k >> s->shift;
+    const bool whole = there >= s->block;
+    UNROLL for (int o = 0; o < outs; o++) {
+        const uint8_t *p = (const uint8_t *)w->data + (size_t)(n + o) * w->row_bytes + k * bits / 8;
+        _mm_prefetch((const char *)((uintptr_t)p + MV_AHEAD), _MM_HINT_T0);
+        codes[o] = vi_load_codes(p, bits, whole ? s->block_bytes : there * bits / 8);
     }
+    UNROLL for (int i = 0; i < mv_lane_codes(bits); i++) UNROLL for (int o = 0; o < outs; o++) {
+        vf q = vf_code(codes[o], bits, i);
+        UNROLL for (int r = 0; r < rows; r++) {
+            vf x = vf_load(xp + r * s->stride + k + i * VL);
+            part[o][r] = i ? vf_fma(q, x, part[o][r]) : vf_mul(q, x);
+        }
+    }
+    UNROLL for (int o = 0; o < outs; o++) {
+        vf scale = mv_load_scales(w, w->scales, (n + o) * s->groups + g, whole ? s->block_groups : s->groups - g);
+        scale = vf_permute(scale, s->lane_group);
+        UNROLL for (int r = 0; r < rows; r++) sum[o][r] = vf_fma(scale, part[o][r], sum[o][r]);
+    }
+}
+
+/* Outputs n..n+outs of `rows` rows. */
+INLINE void mv_outs(int bits, int rows, int outs, const lm_weight *w, const mv_shape *s, const float *xp, int64_t n,
+                    float *y, int64_t ldy) {
+    vf sum[MV_OUTS][MV_ROWS], bias_sum[MV_OUTS][MV_ROWS];
+    UNROLL for (int o = 0; o < outs; o++) UNROLL for (int r = 0; r < rows; r++) sum[o][r] = bias_sum[o][r] = vf_zero();
+    for (int64_t g = 0; g < s->groups; g += VL) UNROLL for (int o = 0; o < outs; o++) {
+            vf b = mv_load_scales(w, w->biases, (n + o) * s->groups + g, s->groups - g);
+            UNROLL for (int r = 0; r < rows; r++) bias_sum[o][r] =
+                vf_fma(b, vf_load(xp + r * s->stride + s->permuted + g), bias_sum[o][r]);
+        }
+    int64_t k = 0;
+    for (; k + s->block <= w->k; k += s->block) mv_block(bits, rows, outs, w, s, xp, n, k, s->block, sum);
+    if (k < w->k) mv_block(bits, rows, outs, w, s, xp, n, k, w->k - k, sum);
+    UNROLL for (int o = 0; o < outs; o++) UNROLL for (int r = 0; r < rows; r++) y[r * ldy + n + o] =
+        vf_sum(vf_add(sum[o][r], bias_sum[o][r]));
+}
+
+INLINE void mv_rows(int bits, int rows, int outs, const lm_weight *w, const mv_shape *s, const float *xp, int64_t n0,
+                    int64_t n1, float *y, int64_t ldy) {
+    int64_t n = n0;
+    for (; n + outs <= n1; n += outs) mv_outs(bits, rows, outs, w, s, xp, n, y, ldy);
+    for (; n < n1; n++) mv_outs(bits, rows, 1, w, s, xp, n, y, ldy);
 }
 
 INLINE void mv_run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y,
-                   int64_t ldy, float *scratch) {
-    const int64_t groups = w->k / w->group;
-    vf_store(scratch + mv_up(groups, VL), vf_zero()); /* lanes past the last group multiply zeros by this */
+                   int64_t ldy) {
+    const mv_shape s = mv_shape_of(w, bits);
     for (int64_t i = 0; i < m; i += MV_ROWS) {
-        const float *x = (const float *)xp + i * mv_floats(w);
+        const float *x = (const float *)xp + i * s.stride;
         float *to = y + i * ldy;
         switch (m - i) {
-        case 1: mv_rows(bits, 1, w, x, n0, n1, to, ldy, scratch); break;
-        case 2: mv_rows(bits, 2, w, x, n0, n1, to, ldy, scratch); break;
-        case 3: mv_rows(bits, 3, w, x, n0, n1, to, ldy, scratch); break;
-        default: mv_rows(bits, 4, w, x, n0, n1, to, ldy, scratch); break;
+        case 1: mv_rows(bits, 1, MV_OUTS, w, &s, x, n0, n1, to, ldy); break;
+        case 2: mv_rows(bits, 2, MV_OUTS, w, &s, x, n0, n1, to, ldy); break;
+        case 3: mv_rows(bits, 3, 1, w, &s, x, n0, n1, to, ldy); break;
+        default: mv_rows(bits, 4, 1, w, &s, x, n0, n1, to, ldy); break;
         }
     }
 }
@@ -159,11 +183,6 @@ static int64_t mvf_floats(const lm_weight *w) {
 
 static size_t mvf_prep_bytes(const lm_weight *w, int64_t m) {
     return (size_t)(mvf_floats(w) * m) * sizeof(float);
-}
-
-static size_t mvf_scratch_bytes(const lm_weight *w, int64_t m) {
-    (void)w, (void)m;
-    return 0;
 }
 
 static void mvf_prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, int64_t m1, int64_t m, void *xp) {
@@ -221,12 +240,13 @@ INLINE void mvf_run(lm_format format, const lm_weight *w, const void *xp, int64_
         (void)scratch;                                                                                      \
         mvf_run(LM_FORMAT_##FORMAT, w, xp, m, n0, n1, y, ldy);                                              \
     }                                                                                                       \
-    const lm_linear_impl lm_matvec_##name##isa = {1, 1, mvf_prep_bytes, mvf_prep, mvf_scratch_bytes, run_##name}
+    const lm_linear_impl lm_matvec_##name##isa = {1, 1, mvf_prep_bytes, mvf_prep, mv_scratch_bytes, run_##name}
 
 #define LM_MATVEC_AFFINE(bits, isa)                                                                               \
     static void run_affine##bits(const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, \
                                  int64_t ldy, void *scratch) {                                                    \
-        mv_run(bits, w, xp, m, n0, n1, y, ldy, scratch);                                                          \
+        (void)scratch;                                                                                            \
+        mv_run(bits, w, xp, m, n0, n1, y, ldy);                                                                   \
     }                                                                                                             \
     const lm_linear_impl lm_matvec_affine##bits##isa = {                                                          \
         1, 1, mv_prep_bytes, mv_prep, mv_scratch_bytes, run_affine##bits}

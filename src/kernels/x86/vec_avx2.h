@@ -66,18 +66,24 @@ static inline vf vf_load_f16(const void *p) {
 static inline vf vf_load_bf16(const void *p) {
     return vf_bits(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
 }
-/* The first n, zeros after. */
-static inline vf vf_load_f16_n(const void *p, int64_t n) {
-    if (n >= 8) return vf_load_f16(p);
+/* The first n halves, zeros after. */
+static inline __m128i vi_load_halves(const void *p, int64_t n) {
     uint16_t edge[8] = {0};
+    switch (n) {
+    case 1: memcpy(edge, p, 2); return _mm_cvtsi32_si128(edge[0]);
+    case 2: return _mm_loadu_si32(p);
+    case 4: return _mm_loadl_epi64(p);
+    default: break;
+    }
+    if (n >= 8) return _mm_loadu_si128(p);
     memcpy(edge, p, 2 * (size_t)n);
-    return vf_load_f16(edge);
+    return _mm_loadu_si128((const __m128i *)(const void *)edge);
+}
+static inline vf vf_load_f16_n(const void *p, int64_t n) {
+    return _mm256_cvtph_ps(vi_load_halves(p, n));
 }
 static inline vf vf_load_bf16_n(const void *p, int64_t n) {
-    if (n >= 8) return vf_load_bf16(p);
-    uint16_t edge[8] = {0};
-    memcpy(edge, p, 2 * (size_t)n);
-    return vf_load_bf16(edge);
+    return vf_bits(_mm256_slli_epi32(_mm256_cvtepu16_epi32(vi_load_halves(p, n)), 16));
 }
 /* The order of these additions is part of the kernels' definition. */
 static inline float vf_sum(vf v) {
@@ -157,9 +163,11 @@ static inline vi vi_load_codes(const uint8_t *p, int bits, int64_t bytes) {
     return _mm256_shuffle_epi8(v, _mm256_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1, 0, 1, 2, -1, 3,
                                                    4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1));
 }
-#define VF_CODE_CENTER(bits) 0.0f
+static inline int vf_code_shift(int bits, int i) {
+    return bits * i + bits == 32 ? 0 : bits * i;
+}
 static inline vf vf_code(vi v, int bits, int i) {
-    v = vi_shr(v, bits * i);
-    return vf_from_int(vi_and(v, vi_set1((1u << bits) - 1)));
+    if (bits * i + bits == 32) return vf_from_int(vi_shr(v, bits * i));
+    return vf_from_int(vi_and(v, vi_set1(((1u << bits) - 1) << (bits * i))));
 }
 #endif

@@ -148,18 +148,13 @@ static inline vi vi_load_codes(const uint8_t *p, int bits, int64_t bytes) {
     const __m128i spread = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1);
     return _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(spread));
 }
-/* Codes are taken less this much: it halves the terms that cancel against biases, and costs nothing here. */
-#define VF_CODE_CENTER(bits) ((float)(1 << ((bits)-1)))
-/* Code i of every lane, less the center. Up to 4 bits: a table of 16 floats, looked up by the low 4 bits of each lane
- * (a shorter code repeats in it). Above: the code as mantissa of 2^23, then one subtraction. */
+/* Code i of every lane times 2^shift, shift = vf_code_shift(bits, i): masked in place and converted, which spares a
+ * shift; prep divides x by as much. The topmost code would turn negative: it is shifted. */
+static inline int vf_code_shift(int bits, int i) {
+    return bits * i + bits == 32 ? 0 : bits * i;
+}
 static inline vf vf_code(vi v, int bits, int i) {
-    v = vi_shr(v, bits * i);
-    if (bits <= 4) {
-        float table[16];
-        for (int j = 0; j < 16; j++) table[j] = (float)(j & ((1 << bits) - 1)) - VF_CODE_CENTER(bits);
-        return _mm512_permutexvar_ps(v, _mm512_loadu_ps(table));
-    }
-    v = _mm512_ternarylogic_epi32(v, vi_set1((1u << bits) - 1), vi_set1(0x4b000000), 0xea); /* v & mask | 2^23 */
-    return _mm512_sub_ps(vf_bits(v), vf_set1(0x1p23f + VF_CODE_CENTER(bits)));
+    if (bits * i + bits == 32) return vf_from_int(vi_shr(v, bits * i));
+    return vf_from_int(vi_and(v, vi_set1(((1u << bits) - 1) << (bits * i))));
 }
 #endif
