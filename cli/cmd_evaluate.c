@@ -180,7 +180,7 @@ static lm_status score_answers(lm_eval *eval, const eval_args *a, lm_error *err)
     lm_eval_info info;
     lm_eval_get_info(eval, &info);
     if (!info.n_answered) return cli_error(err, LM_ARG, "%s: no answer to any of the questions", a->answers);
-    if (skipped) fprintf(stderr, "warning: %zu answers lie past --limit and are left out\n", skipped);
+    if (skipped) fprintf(stderr, "warning: %zu answers are to questions that --tasks and --limit leave out\n", skipped);
     if (info.n_answered < info.n_requests)
         fprintf(stderr, "warning: %zu of %zu questions have no answer and are left out\n",
                 info.n_requests - info.n_answered, info.n_requests);

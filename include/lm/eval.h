@@ -98,8 +98,8 @@ lm_status lm_eval_generate(lm_eval *eval, lm_engine *engine, const lm_eval_run_o
 /** Gives one answer from outside. `text` is what a model generated, uncut. An answer given twice is an error. */
 lm_status lm_eval_set_answer(lm_eval *eval, const char *task, int64_t doc_id, const char *text, size_t length,
                              lm_error *err);
-/** Reads answers: JSONL of {"task", "doc_id", "completion"}; `name` is for messages. Documents past the limit are
- *  skipped and counted in `*n_skipped` (may be NULL). */
+/** Reads answers: JSONL of {"task", "doc_id", "completion"}; `name` is for messages. Answers
+ *  to questions that aren't selected are skipped and counted in `*n_skipped` (may be NULL). */
 lm_status lm_eval_read_answers(lm_eval *eval, const char *name, const char *text, size_t length, size_t *n_skipped,
                                lm_error *err);
 

@@ -76,7 +76,7 @@ static lm_status keep_row(lm_eval *eval, bool fewshot, json_t *row, lm_error *er
     return LM_OK;
 }
 
-static lm_status parse(lm_eval *eval, bool fewshot, const char *name, const char *text, size_t length, lm_error *err) {
+lm_status lm_ev_parse(lm_eval *eval, bool fewshot, const char *name, const char *text, size_t length, lm_error *err) {
     size_t offset = 0, number = 0, n = 0;
     const char *line = NULL;
     while (lm_ev_next_line(text, length, &offset, &number, &line, &n)) {
@@ -115,7 +115,7 @@ static lm_status load_split(lm_eval *eval, bool fewshot, lm_error *err) {
     }
     if (status == LM_OK) {
         lm_ev_sha256(text, length, eval->sha256[fewshot]);
-        status = parse(eval, fewshot, path ? path : file, text, length, err);
+        status = lm_ev_parse(eval, fewshot, path ? path : file, text, length, err);
     }
     free(text);
     free(path);

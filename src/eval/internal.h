@@ -163,6 +163,8 @@ int64_t lm_ev_shots(const lm_eval *eval, const lm_ev_task *task);
 lm_status lm_ev_resolve(lm_eval *eval, lm_error *err);
 /** data.c: loads documents of every selected task. */
 lm_status lm_ev_load(lm_eval *eval, lm_error *err);
+/** data.c: checks the rows of one JSONL text and keeps those of selected tasks. `name` is for messages. */
+lm_status lm_ev_parse(lm_eval *eval, bool fewshot, const char *name, const char *text, size_t length, lm_error *err);
 /** request.c: the prompt of document `doc` of a task. */
 lm_status lm_ev_prompt(const lm_eval *eval, const lm_ev_run_task *task, size_t doc, char **text, size_t *length,
                        lm_error *err);

@@ -243,7 +243,7 @@ static void test_answers(void **state) {
     lm_eval *eval = create("mmlu_pro_law", 2, NULL, &err);
     assert_non_null(eval);
     static const char *const bad[][2] = {
-        {"{\"task\": \"x\", \"doc_id\": 0, \"completion\": \"\"}", "f:1: task 'x' is not among"},
+        {"{\"task\": \"x\", \"doc_id\": 0, \"completion\": \"\"}", "f:1: task 'x' is not known"},
         {"\n[1]", "f:2: expected a JSON object"},
         {"{\"task\": \"mmlu_pro_law\", \"doc_id\": \"0\", \"completion\": \"\"}", "f:1: doc_id: expected an integer"},
         {"{\"task\": \"mmlu_pro_law\", \"doc_id\": -1, \"completion\": \"\"}", "f:1: doc_id -1"},
