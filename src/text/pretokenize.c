@@ -6,6 +6,8 @@
 #include <string.h>
 
 #define MAX_DEPTH 16
+/* Digits asks Rust's char::is_numeric, whose Unicode (17) is ahead of the regular expressions'. */
+#define DIGITS "[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]"
 #define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 /* ---------------------------------------------------------------- reading */
@@ -129,7 +131,7 @@ static lm_status read_one(lm_pretokenizer *p, const json_t *v, int depth, const 
     if (!strcmp(type, "Digits")) {
         bool single;
         LM_TRY(read_bool(v, "individual_digits", false, &single, what, err));
-        return add_split(p, "\\p{N}", 5, single ? LM_SPLIT_ISOLATED : LM_SPLIT_CONTIGUOUS, false, what, err);
+        return add_split(p, DIGITS, strlen(DIGITS), single ? LM_SPLIT_ISOLATED : LM_SPLIT_CONTIGUOUS, false, what, err);
     }
     if (!strcmp(type, "Whitespace")) return add_split(p, "\\w+|[^\\w\\s]+", 13, LM_SPLIT_REMOVED, true, what, err);
     if (!strcmp(type, "WhitespaceSplit")) return add_split(p, "\\s", 2, LM_SPLIT_REMOVED, false, what, err);

@@ -3,6 +3,7 @@
  * engines read a construct differently the pattern is rewritten before it is compiled. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/regex.h"
+#include "text/unicode_newer.h"
 #include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +30,11 @@ struct lm_regex_scan {
 /* White_Space of Unicode; PCRE2's \s adds U+180E. */
 #define SPACES \
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-/* PCRE2's \w has neither marks nor all connectors. */
-#define WORDS "\\p{L}\\p{M}\\p{Nd}\\p{Pc}"
+/* Letters, marks, digits and letter numbers (of the other numbers only Latin-1's), connectors, circled letters; PCRE2's
+ * \w is narrower. */
+#define WORDS                                                                                                       \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}" \
+    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
 #define HEXES "0-9a-fA-F"
 
 /* PCRE2 reads a bare script name as Script_Extensions; Oniguruma means Script. */
@@ -45,25 +49,56 @@ static bool is_script(const char *name, size_t n) {
     return false;
 }
 
-/* \p{Han} -> \p{sc:Han}; anything else as it is. Returns how many bytes of the pattern were taken, 0: not this case. */
-static size_t rewrite_property(const char *p, size_t n, lm_buf *out) {
-    if (n < 5 || (p[1] != 'p' && p[1] != 'P') || p[2] != '{') return 0;
-    const char *close = memchr(p + 3, '}', n - 3);
-    if (!close) return 0;
-    const char *name = p + 3;
-    bool negated = *name == '^';
-    if (negated) name++;
-    if (!is_script(name, (size_t)(close - name))) return 0;
-    lm_buf_addf(out, "\\%c{%ssc:%.*s}", p[1], negated ? "^" : "", (int)(close - name), name);
-    return (size_t)(close + 1 - p);
+/* The characters of `name` (a general category such as "L" or "Lu", or Han) that an older PCRE2 does not know. */
+static void add_newer(const char *name, size_t n, lm_buf *out) {
+    for (size_t i = 0; i < sizeof newer / sizeof *newer; i++)
+        if (!strncmp(newer[i].name, name, n) && (newer[i].name[n] == '\0' || n == 1)) lm_buf_adds(out, newer[i].ranges);
 }
+
+static bool is_category(const char *name, size_t n) {
+    return (n == 1 && strchr("LMNPS", *name)) || (n == 2 && strchr("LMNPS", *name) && name[1] >= 'a' && name[1] <= 'z');
+}
+
+/* \p{X} -> [\p{X}newer], \p{Han} -> [\p{sc:Han}newer]; anything else as it is. Returns how many bytes of the pattern
+ * were taken, 0: not this case. */
+static size_t rewrite_property(const char *p, size_t n, bool in_class, lm_buf *out) {
+    if (n < 3 || (p[1] != 'p' && p[1] != 'P')) return 0;
+    const char *name = p + 2, *end = p + 3; /* \pL */
+    bool negated = p[1] == 'P';
+    if (*name == '{') {
+        end = memchr(p, '}', n);
+        if (!end) return 0;
+        name++;
+        if (*name == '^') {
+            negated = !negated;
+            name++;
+        }
+    }
+    size_t length = (size_t)(end - name), taken = (size_t)(end - p) + (p[2] == '{');
+    bool script = is_script(name, length);
+    if (!script && !is_category(name, length)) return 0;
+    const char *prefix = script ? "sc:" : "";
+    if (in_class && negated) { /* newer characters would have to be taken out of the class: they stay in */
+        lm_buf_addf(out, "\\P{%s%.*s}", prefix, (int)length, name);
+        return taken;
+    }
+    if (!in_class) lm_buf_adds(out, negated ? "[^" : "[");
+    lm_buf_addf(out, "\\p{%s%.*s}", prefix, (int)length, name);
+    add_newer(name, length, out);
+    if (!in_class) lm_buf_addc(out, ']');
+    return taken;
+}
+
+static const char words[] = WORDS, digits[] = "\\p{Nd}";
 
 static const char *shorthand(char c) {
     switch (c) {
     case 's':
     case 'S': return SPACES;
     case 'w':
-    case 'W': return WORDS;
+    case 'W': return words;
+    case 'd':
+    case 'D': return digits;
     case 'h':
     case 'H': return HEXES;
     default: return NULL;
@@ -72,22 +107,27 @@ static const char *shorthand(char c) {
 
 /* One backslash sequence at p (at least two bytes). Returns the bytes taken; 0: cannot be expressed. */
 static size_t rewrite_escape(const char *p, size_t n, bool in_class, lm_buf *out) {
-    size_t taken = rewrite_property(p, n, out);
+    size_t taken = rewrite_property(p, n, in_class, out);
     if (taken) return taken;
     const char *set = shorthand(p[1]);
     if (!set) {
         lm_buf_add(out, p, 2);
         return 2;
     }
-    bool negated = p[1] == 'S' || p[1] == 'W' || p[1] == 'H';
-    if (!in_class) {
-        lm_buf_addf(out, negated ? "[^%s]" : "[%s]", set);
-    } else if (!negated) {
+    bool negated = strchr("SWDH", p[1]) != NULL;
+    if (!in_class || !negated) {
+        if (!in_class) lm_buf_adds(out, negated ? "[^" : "[");
         lm_buf_adds(out, set);
+        if (set == digits) add_newer("Nd", 2, out);
+        if (set == words) {
+            static const char *const parts[] = {"L", "M", "Nd", "Nl", "Pc"};
+            for (int i = 0; i < 5; i++) add_newer(parts[i], strlen(parts[i]), out);
+        }
+        if (!in_class) lm_buf_addc(out, ']');
     } else {
-        /* Inside a class only engine shorthands can be negated; for \W and \H that would mean something else. */
-        if (p[1] != 'S') return 0;
-        lm_buf_adds(out, "\\S");
+        /* Inside a class only the engine's own shorthands can be negated; its \W and \H mean something else. */
+        if (p[1] != 'S' && p[1] != 'D') return 0;
+        lm_buf_add(out, p, 2);
     }
     return 2;
 }
@@ -115,7 +155,13 @@ static lm_status rewrite(const char *pattern, size_t length, const char *what, l
             const char *close = strstr(pattern + i + 2, ":]");
             if (close) {
                 size_t n = (size_t)(close + 2 - (pattern + i));
-                lm_buf_add(out, pattern + i, n);
+                if (n == 9 && !memcmp(pattern + i, "[:punct:]", 9)) { /* symbols too */
+                    lm_buf_adds(out, "\\p{P}\\p{S}");
+                    add_newer("P", 1, out);
+                    add_newer("S", 1, out);
+                } else {
+                    lm_buf_add(out, pattern + i, n);
+                }
                 i += n;
                 continue;
             }
