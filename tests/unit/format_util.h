@@ -29,9 +29,9 @@ static inline folder folder_make(void) {
 }
 
 static inline const char *folder_path(const folder *f, const char *name) {
-    static char path[4][512]; /* four at a time */
+    static char path[16][512]; /* sixteen at a time */
     static int next;
-    char *p = path[next++ % 4];
+    char *p = path[next++ % 16];
     snprintf(p, sizeof path[0], "%s/%s", f->path, name);
     return p;
 }
