@@ -43,17 +43,24 @@ static void on_signal(int number) {
     cancel_flag = number;
 }
 
-const volatile int *cli_cancel(void) {
-    static bool installed; /* once: after the first signal the default action is back, so that a second one kills */
-    if (installed) return &cancel_flag;
-    installed = true;
-    struct sigaction action;
+/* A signal that was ignored when the program started (nohup, a background job) stays ignored. */
+static void catch_signal(int number) {
+    struct sigaction action, old;
+    if (sigaction(number, NULL, &old) == 0 && old.sa_handler == SIG_IGN) return;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
     action.sa_flags = (int)SA_RESETHAND;
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    sigaction(number, &action, NULL);
+}
+
+const volatile int *cli_cancel(void) {
+    static bool installed; /* once: after the first signal the default action is back, so that a second one kills */
+    if (!installed) {
+        installed = true;
+        catch_signal(SIGINT);
+        catch_signal(SIGTERM);
+    }
     return &cancel_flag;
 }
 
