@@ -71,7 +71,8 @@ const char *lm_cpu_description(void);
 typedef struct lm_kernel_info {
     const char *op, *format, *name, *needs, *layout, *numerics;
     int rank;
-    bool runnable; /* this processor, under the mask */
+    bool runnable;      /* this processor, under the mask */
+    const char *chosen; /* the tightest numerics class under which this row is the choice here; NULL: under none */
 } lm_kernel_info;
 /** Fills `*info` with row `index` of the kernel table; false past its end. */
 bool lm_kernel_get_info(size_t index, lm_kernel_info *info);

@@ -60,6 +60,10 @@ bool lm_kernel_get_info(size_t index, lm_kernel_info *info) {
     info->numerics = numerics_names[row->numerics];
     info->rank = row->rank;
     info->runnable = !(row->needs & ~lm_cpu_flags());
+    info->chosen = NULL;
+    for (int class = LM_NUMERICS_F32; class <= LM_NUMERICS_INT8 && !info->chosen; class ++)
+        if (lm_kernel_select(row->op, row->format, row->layout, (lm_numerics) class, lm_cpu_flags()) == row)
+            info->chosen = numerics_names[class];
     return true;
 }
 

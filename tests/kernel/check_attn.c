@@ -241,10 +241,10 @@ static void call_next(void *arg) { /* another block each time, as a walk through
     call(&b->t);
 }
 
-static void bench(check *c, int32_t d, int32_t r, size_t chunks, const char *what) {
+static attn_bench bench_data(check *c, int32_t d, int32_t r, size_t chunks) {
     attn_bench b = {.t = {.type = c->row->format}, .chunks = chunks};
-    const size_t elements = (size_t)d * LM_KV_BLOCK, size = check_size(b.t.type);
-    b.stride = elements * size;
+    const size_t elements = (size_t)d * LM_KV_BLOCK;
+    b.stride = elements * check_size(b.t.type);
     b.kt = check_aligned(c, b.stride * chunks);
     b.v = check_aligned(c, b.stride * chunks);
     for (size_t i = 0; i < elements * chunks; i++) {
@@ -257,7 +257,41 @@ static void bench(check *c, int32_t d, int32_t r, size_t chunks, const char *wha
     check_fill(c, CHECK_PLAIN, q, (size_t)r * (size_t)d);
     b.t.a.d = d, b.t.a.ldq = d, b.t.a.q = q, b.t.a.limit = limit;
     outputs(c, &b.t, c->row->impl, r);
-    check_bench(c, what, call_next, &b, 2.0 * (double)b.stride, 4.0 * (double)r * (double)elements);
+    return b;
+}
+
+static void bench_decode(check *c, int32_t d, int32_t r, size_t chunks, const char *what) {
+    attn_bench b = bench_data(c, d, r, chunks);
+    const double elements = (double)d * LM_KV_BLOCK;
+    check_bench(c, what, call_next, &b, 2.0 * (double)b.stride, 4.0 * (double)r * elements);
+    check_release(c);
+}
+
+/* PROMPT new positions behind DEPTH old ones, for one key/value head: tiles of TILE positions times `group` heads, each
+ * against every block that it sees. */
+enum { PROMPT = 512, DEPTH = 2048, TILE = 64 };
+static int32_t seen(int32_t position, int32_t chunk) { /* positions of a chunk that a query sees */
+    int32_t n = position + 1 - chunk * LM_KV_BLOCK;
+    return n < 0 ? 0 : n > LM_KV_BLOCK ? LM_KV_BLOCK : n;
+}
+
+static void call_prompt(void *arg) {
+    attn_bench *b = arg;
+    const int32_t group = b->t.a.r / TILE;
+    int32_t *limit = (int32_t *)(uintptr_t)b->t.a.limit;
+    for (int32_t first = DEPTH; first < DEPTH + PROMPT; first += TILE)
+        for (int32_t chunk = 0; chunk * LM_KV_BLOCK < first + TILE; chunk++) {
+            for (int32_t i = 0; i < b->t.a.r; i++) limit[i] = seen(first + i / group, chunk);
+            b->t.a.kt = b->kt + (size_t)chunk * b->stride;
+            b->t.a.v = b->v + (size_t)chunk * b->stride;
+            call(&b->t);
+        }
+}
+
+static void bench_prompt(check *c, int32_t d, int32_t group, const char *what) {
+    attn_bench b = bench_data(c, d, TILE * group, (DEPTH + PROMPT) / LM_KV_BLOCK);
+    const double pairs = PROMPT * (DEPTH + (PROMPT + 1) / 2.0);
+    check_bench(c, what, call_prompt, &b, 0, 4.0 * d * group * pairs);
     check_release(c);
 }
 
@@ -283,10 +317,10 @@ void check_attn(check *c) {
         }
     if (!c->bench) return;
     c->stage = "bench";
-    bench(c, 64, 3, 1200, "decode: 3 heads, D 64 (SmolLM2), cold");
-    bench(c, 64, 3, 2, "decode: 3 heads, D 64, in cache");
-    bench(c, 128, 4, 600, "decode: 4 heads, D 128 (Qwen3-4B), cold");
-    bench(c, 128, 4, 2, "decode: 4 heads, D 128, in cache");
-    bench(c, 64, 64 * 3, 8, "prefill: 64 rows x 3 heads, D 64");
-    bench(c, 128, 64 * 4, 8, "prefill: 64 rows x 4 heads, D 128");
+    bench_decode(c, 64, 3, 1200, "decode: 3 heads, D 64 (SmolLM2), cold");
+    bench_decode(c, 64, 3, 2, "decode: 3 heads, D 64, in cache");
+    bench_decode(c, 128, 4, 600, "decode: 4 heads, D 128 (Qwen3-4B), cold");
+    bench_decode(c, 128, 4, 2, "decode: 4 heads, D 128, in cache");
+    bench_prompt(c, 64, 3, "512 rows at depth 2048: 3 heads, D 64");
+    bench_prompt(c, 128, 4, "512 rows at depth 2048: 4 heads, D 128");
 }
