@@ -102,9 +102,9 @@ while [ $round -le "$ROUNDS" ]; do
     ours 1
     sample "mlx-lm.c" "tg$G" "$generation"
     for fa in 0 1; do
-        llama $fa -p $P -n 0 && sample "llama.cpp fa=$fa" "pp$P" "$figure"
-        llama $fa -p 0 -n $G -d $P && sample "llama.cpp fa=$fa" "tg$G after $P" "$figure"
-        llama $fa -p 0 -n $G && sample "llama.cpp fa=$fa" "tg$G" "$figure"
+        llama "$fa" -p $P -n 0 && sample "llama.cpp fa=$fa" "pp$P" "$figure"
+        llama "$fa" -p 0 -n $G -d $P && sample "llama.cpp fa=$fa" "tg$G after $P" "$figure"
+        llama "$fa" -p 0 -n $G && sample "llama.cpp fa=$fa" "tg$G" "$figure"
     done
     if [ $MLX = 1 ]; then
         # a float32 copy, the fastest that mlx-lm is on a CPU; it can't do 2048 tokens in reasonable time

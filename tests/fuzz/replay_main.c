@@ -16,7 +16,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MAX_INPUT = 1 << 20, MAX_FILES = 4096, MUTATIONS = 64 };
+enum { INPUT_BYTES_MAX = 1 << 20, FILES_MAX = 4096, MUTATIONS = 64 };
 
 static size_t n_inputs;
 static double deadline;
@@ -63,12 +63,12 @@ static int run_file(const char *path) {
         fprintf(stderr, "%s: %s\n", path, strerror(errno));
         return 1;
     }
-    uint8_t *data = malloc(MAX_INPUT);
+    uint8_t *data = malloc(INPUT_BYTES_MAX);
     if (!data) {
         fclose(file);
         return 1;
     }
-    size_t size = fread(data, 1, MAX_INPUT, file);
+    size_t size = fread(data, 1, INPUT_BYTES_MAX, file);
     fclose(file);
     run_one(data, size);
     run_mutations(data, size);
@@ -86,10 +86,10 @@ static int run_folder(const char *path) {
         fprintf(stderr, "%s: %s\n", path, strerror(errno));
         return 1;
     }
-    static char *names[MAX_FILES];
+    static char *names[FILES_MAX];
     size_t n = 0;
     int failed = 0;
-    for (struct dirent *entry; n < MAX_FILES && (entry = readdir(dir));) {
+    for (struct dirent *entry; n < FILES_MAX && (entry = readdir(dir));) {
         if (entry->d_name[0] == '.') {
             continue;
         }
