@@ -13,16 +13,6 @@
 #define LM_BUILD_FLAGS ""
 #endif
 
-/* Temporary while commands are being written: a missing one links as NULL. */
-#pragma weak cmd_benchmark
-#pragma weak cmd_convert
-#pragma weak cmd_evaluate
-#pragma weak cmd_generate
-#pragma weak cmd_kernels
-#pragma weak cmd_logits
-#pragma weak cmd_render
-#pragma weak cmd_tokenize
-
 typedef struct command {
     const char *name;
     int (*run)(int argc, char **argv); /* NULL: mlx-lm has it, we do not yet */
