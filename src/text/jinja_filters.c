@@ -20,9 +20,7 @@ jj_value jj_filter_apply(jj *c, const jj_str *name, jj_value v, const jj_args *a
 
 static jj_value f_default(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     (void)a;
-    bool use = (v.type == JJ_UNDEF && !v.as.u->unsafe) || (jj_truth(g[1]) && !jj_truth(v));
-    if (v.type == JJ_UNDEF && v.as.u->unsafe) use = true;
-    if (!use) return v;
+    if (v.type != JJ_UNDEF && (!jj_truth(g[1]) || jj_truth(v))) return v;
     return g[0].type == JJ_ABSENT ? jj_strz(c, "") : g[0];
 }
 
@@ -90,8 +88,12 @@ static bool parse_float(const jj_str *s, double *out) {
     return *end == 0;
 }
 
-static bool float_to_int(double f, int64_t *out) {
-    if (!(f > -9.2e18 && f < 9.2e18)) return false;
+/* Towards zero; an infinite or NaN text has no integer, a finite one too large for 64 bits fails. */
+static bool float_to_int(jj *c, double f, bool from_text, int64_t *out) {
+    if (!(f > -9.2e18 && f < 9.2e18)) {
+        if (from_text && !isfinite(f)) return false;
+        jj_fail(c, isfinite(f) ? LM_BUDGET : LM_FORMAT, "cannot convert float to a 64-bit integer");
+    }
     *out = (int64_t)f;
     return true;
 }
@@ -105,11 +107,11 @@ static jj_value f_int(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     if (base < 2 || base > 36) return other;
     if (v.type == JJ_INT) return v;
     if (v.type == JJ_BOOL) return jj_int(v.as.b);
-    if (v.type == JJ_FLOAT) return float_to_int(v.as.f, &i) ? jj_int(i) : other;
+    if (v.type == JJ_FLOAT) return float_to_int(c, v.as.f, false, &i) ? jj_int(i) : other;
     if (v.type == JJ_UNDEF) jj_need_defined(c, v);
     if (v.type != JJ_STR) return other;
     if (parse_int(v.as.s, (int)base, &i)) return jj_int(i);
-    return parse_float(v.as.s, &f) && float_to_int(f, &i) ? jj_int(i) : other;
+    return parse_float(v.as.s, &f) && float_to_int(c, f, true, &i) ? jj_int(i) : other;
 }
 
 static jj_value f_float(jj *c, jj_value v, jj_value *g, const jj_args *a) {

@@ -64,7 +64,7 @@ static jj_value f_join(jj *c, jj_value v, jj_value *g, const jj_args *a) {
 
 static jj_value f_items(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     (void)g, (void)a;
-    if (v.type == JJ_UNDEF && !v.as.u->unsafe) return generator(c, 0);
+    if (v.type == JJ_UNDEF) return generator(c, 0);
     if (v.type != JJ_DICT) jj_fail(c, LM_FORMAT, "Can only get item pairs from a mapping.");
     jj_value r = generator(c, v.as.d->n);
     for (size_t i = 0; i < v.as.d->n; i++)

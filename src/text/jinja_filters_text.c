@@ -31,7 +31,10 @@ static jj_value f_title(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     bool start = true;
     for (size_t i = 0, used; i < s->n; i += used) {
         utf8proc_int32_t ch = (utf8proc_int32_t)jj_next_char(s->p + i, s->n - i, &used);
-        jj_buf_add_char(c, &b, (uint32_t)(start ? utf8proc_toupper(ch) : utf8proc_tolower(ch)));
+        if (start && ch == 0xdf)
+            jj_buf_adds(c, &b, "SS"); /* no single capital */
+        else
+            jj_buf_add_char(c, &b, (uint32_t)(start ? utf8proc_toupper(ch) : utf8proc_tolower(ch)));
         start = jj_char_is_space((uint32_t)ch) || ch == '-' || ch == '(' || ch == '{' || ch == '[' || ch == '<';
     }
     return jj_buf_value(c, &b);
@@ -57,7 +60,7 @@ static jj_value f_center(jj *c, jj_value v, jj_value *g, const jj_args *a) {
 
 static jj_value f_indent(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     (void)a;
-    const jj_str *s = jj_to_str(c, v).as.s, *by;
+    jj_str *s = jj_to_str(c, v).as.s, *by;
     if (g[0].type == JJ_STR) {
         by = g[0].as.s;
     } else {
@@ -65,16 +68,15 @@ static jj_value f_indent(jj *c, jj_value v, jj_value *g, const jj_args *a) {
         by = jj_binary(c, '*', jj_strz(c, " "), jj_int(jj_as_int(c, count, "indent"))).as.s;
     }
     bool first = jj_truth(g[1]), blank = jj_truth(g[2]);
+    jj_value whole = jj_binary(c, '+', (jj_value){.type = JJ_STR, .as.s = s}, jj_strz(c, "\n"));
+    const jj_list *lines = method(c, "splitlines", whole, NULL, 0).as.l;
     jj_buf b = {0};
-    if (first) jj_buf_add(c, &b, by->p, by->n);
-    for (size_t from = 0; from < s->n;) {
-        const char *nl = memchr(s->p + from, '\n', s->n - from);
-        size_t end = nl ? (size_t)(nl - s->p) : s->n;
-        if (from && (blank || end > from)) jj_buf_add(c, &b, by->p, by->n);
-        jj_buf_add(c, &b, s->p + from, end - from + (nl != NULL));
-        from = end + 1;
+    for (size_t i = 0; i < lines->n; i++) {
+        const jj_str *line = lines->items[i].as.s;
+        if (i) jj_buf_addc(c, &b, '\n');
+        if (i ? blank || line->n : first) jj_buf_add(c, &b, by->p, by->n);
+        jj_buf_add(c, &b, line->p, line->n);
     }
-    if (blank && s->n && s->p[s->n - 1] == '\n') jj_buf_add(c, &b, by->p, by->n);
     return jj_buf_value(c, &b);
 }
 

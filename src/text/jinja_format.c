@@ -268,6 +268,10 @@ static void add_formatted(jj *c, jj_buf *b, jj_value v, const jj_str *text) {
         if (integer && (!sp.type || strchr("dboxXn", sp.type))) {
             if (sp.type == 'n') sp.type = 'd';
             add_int(c, b, &sp, jj_as_int(c, v, "format"));
+        } else if (integer && sp.type == 'c') {
+            jj_buf one = {0};
+            jj_buf_add_char(c, &one, (uint32_t)jj_as_int(c, v, "format"));
+            add_padded(c, b, &sp, (jj_str){one.p, one.n, -1}, '<');
         } else if (!sp.type || strchr("eEfFgGn%", sp.type)) {
             add_float(c, b, &sp, jj_as_float(v));
         } else {
@@ -284,7 +288,7 @@ static void add_formatted(jj *c, jj_buf *b, jj_value v, const jj_str *text) {
 }
 
 /* "0.name[key]" -> the value */
-static jj_value field(jj *c, jj_str f, const jj_args *args, int64_t *automatic) {
+static jj_value field(jj *c, jj_str f, const jj_args *args, int64_t *automatic, bool *manual) {
     size_t at = 0;
     while (at < f.n && f.p[at] != '.' && f.p[at] != '[') at++;
     jj_str head = {f.p, at, -1};
@@ -292,7 +296,14 @@ static jj_value field(jj *c, jj_str f, const jj_args *args, int64_t *automatic) 
     size_t digits = 0;
     int64_t index = read_number(&head, &digits);
     if (!head.n || digits == head.n) {
-        if (!head.n) index = (*automatic)++;
+        if (!head.n)
+            index = (*automatic)++;
+        else if (*automatic > 0)
+            jj_fail(c, LM_FORMAT, "cannot switch from automatic field numbering to manual specification");
+        else
+            *manual = true;
+        if (!head.n && *manual)
+            jj_fail(c, LM_FORMAT, "cannot switch from manual field specification to automatic field numbering");
         if (index >= (int64_t)args->n)
             jj_fail(c, LM_FORMAT, "Replacement index %lld out of range for positional args tuple", (long long)index);
         v = args->items[index];
@@ -318,7 +329,7 @@ static jj_value field(jj *c, jj_str f, const jj_args *args, int64_t *automatic) 
     return v;
 }
 
-static void format_into(jj *c, jj_buf *b, const jj_str *f, const jj_args *args, int64_t *automatic) {
+static void format_into(jj *c, jj_buf *b, const jj_str *f, const jj_args *args, int64_t *automatic, bool *manual) {
     jj_enter(c);
     for (size_t at = 0; at < f->n; at++) {
         char ch = f->p[at];
@@ -341,7 +352,7 @@ static void format_into(jj *c, jj_buf *b, const jj_str *f, const jj_args *args, 
         }
         if (at >= f->n) jj_fail(c, LM_FORMAT, "expected '}' before end of string");
         size_t end = bang ? bang : colon ? colon : at;
-        jj_value v = field(c, (jj_str){f->p + from, end - from, -1}, args, automatic);
+        jj_value v = field(c, (jj_str){f->p + from, end - from, -1}, args, automatic, manual);
         jj_buf text = {0}, sp = {0};
         if (bang) {
             if (bang + 1 < at && f->p[bang + 1] == 's')
@@ -350,7 +361,7 @@ static void format_into(jj *c, jj_buf *b, const jj_str *f, const jj_args *args, 
                 jj_repr(c, &text, v);
             v = jj_buf_value(c, &text);
         }
-        if (colon) format_into(c, &sp, &(jj_str){f->p + colon + 1, at - colon - 1, -1}, args, automatic);
+        if (colon) format_into(c, &sp, &(jj_str){f->p + colon + 1, at - colon - 1, -1}, args, automatic, manual);
         add_formatted(c, b, v, &(jj_str){sp.p ? sp.p : "", sp.n, -1});
     }
     jj_leave(c);
@@ -359,7 +370,8 @@ static void format_into(jj *c, jj_buf *b, const jj_str *f, const jj_args *args, 
 jj_value jj_format(jj *c, const jj_str *f, const jj_args *args) {
     jj_buf b = {0};
     int64_t automatic = 0;
-    format_into(c, &b, f, args, &automatic);
+    bool manual = false;
+    format_into(c, &b, f, args, &automatic, &manual);
     return jj_buf_value(c, &b);
 }
 

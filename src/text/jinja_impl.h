@@ -100,7 +100,6 @@ struct jj_dict { /* keeps insertion order; `index` (open addressing, entry + 1) 
 
 struct jj_undef {
     const char *message; /* what a use of it reports */
-    bool unsafe;         /* the sandbox hid an attribute */
 };
 
 typedef struct jj_keyword {
@@ -393,8 +392,8 @@ const jj_builtin *jj_find(const jj_builtin *table, const jj_str *name);
 void jj_define_globals(jj *c, jj_scope *s);
 
 /* jinja_methods.c, jinja_strings.c: tables end with a NULL name */
-extern const jj_builtin jj_str_methods[], jj_list_methods[], jj_tuple_methods[], jj_dict_methods[], jj_number_methods[],
-    jj_loop_methods[], jj_cycler_methods[], jj_globals[];
+extern const jj_builtin jj_str_methods[], jj_list_methods[], jj_tuple_methods[], jj_dict_methods[], jj_int_methods[],
+    jj_float_methods[], jj_loop_methods[], jj_cycler_methods[], jj_globals[];
 /* jinja_filters.c, jinja_filters_seq.c, jinja_filters_text.c */
 extern const jj_builtin jj_filters_basic[], jj_filters_seq[], jj_filters_text[];
 const jj_builtin *jj_filter_find(const jj_str *name);

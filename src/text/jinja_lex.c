@@ -133,7 +133,7 @@ static void lex_raw(lexer *x) {
         return;
     }
     x->c->line = x->line;
-    jj_fail(x->c, LM_FORMAT, "missing end of raw directive");
+    if (x->at < x->n) jj_fail(x->c, LM_FORMAT, "missing end of raw directive");
 }
 
 static void lex_comment(lexer *x) {
@@ -145,7 +145,7 @@ static void lex_comment(lexer *x) {
         return;
     }
     x->c->line = x->line;
-    jj_fail(x->c, LM_FORMAT, "missing end of comment tag");
+    if (x->at < x->n) jj_fail(x->c, LM_FORMAT, "missing end of comment tag");
 }
 
 static bool is_digit(char ch) {

@@ -86,7 +86,7 @@ const jj_builtin jj_dict_methods[] = {{"copy", d_copy, ""}, {"get", d_get, "key!
 
 static jj_value n_is_integer(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     (void)c, (void)g, (void)a;
-    return jj_bool(v.type != JJ_FLOAT || (isfinite(v.as.f) && floor(v.as.f) == v.as.f));
+    return jj_bool(isfinite(v.as.f) && floor(v.as.f) == v.as.f);
 }
 static jj_value n_bit_length(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     (void)g, (void)a;
@@ -94,8 +94,8 @@ static jj_value n_bit_length(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     for (uint64_t u = i < 0 ? 0 - (uint64_t)i : (uint64_t)i; u; u >>= 1) n++;
     return jj_int(n);
 }
-const jj_builtin jj_number_methods[] = {
-    {"is_integer", n_is_integer, ""}, {"bit_length", n_bit_length, ""}, {NULL, NULL, NULL}};
+const jj_builtin jj_int_methods[] = {{"bit_length", n_bit_length, ""}, {NULL, NULL, NULL}};
+const jj_builtin jj_float_methods[] = {{"is_integer", n_is_integer, ""}, {NULL, NULL, NULL}};
 
 static jj_value loop_cycle(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     (void)g;

@@ -172,8 +172,8 @@ static const jj_builtin *methods_of(jj_value v) {
     case JJ_LIST:
         return v.as.l->kind == JJ_IS_LIST ? jj_list_methods : v.as.l->kind <= JJ_IS_RANGE ? jj_tuple_methods : NULL;
     case JJ_INT:
-    case JJ_BOOL:
-    case JJ_FLOAT: return jj_number_methods;
+    case JJ_BOOL: return jj_int_methods;
+    case JJ_FLOAT: return jj_float_methods;
     case JJ_LOOP: return jj_loop_methods;
     case JJ_CYCLER: return jj_cycler_methods;
     default: return NULL;
@@ -190,10 +190,8 @@ static bool is_mutator(jj_value v, const jj_str *name) {
 }
 
 static jj_value unsafe(jj *c, jj_value v, const jj_str *name) {
-    jj_value u = jj_undefined(c, "access to attribute '%.*s' of '%s' object is unsafe.",
-                              (int)(name->n < 80 ? name->n : 80), name->p, jj_type_name(v));
-    u.as.u->unsafe = true;
-    return u;
+    return jj_undefined(c, "access to attribute '%.*s' of '%s' object is unsafe.", (int)(name->n < 80 ? name->n : 80),
+                        name->p, jj_type_name(v));
 }
 
 static jj_value loop_attribute(jj *c, const jj_loop *l, const jj_str *name) {

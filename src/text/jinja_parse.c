@@ -34,12 +34,18 @@ static jj_node *target(jj_parser *p, const char *end_name, bool ns) {
     return n;
 }
 
+static void refuse_loop(jj_parser *p, const jj_node *n) { /* the name belongs to the for itself */
+    if (n->kind == JJ_N_NAME && JJ_EQ(n->name, "loop")) jj_parse_fail(p, "a target other than 'loop'");
+    for (size_t i = 0; i < n->list.n; i++) refuse_loop(p, n->list.items[i]);
+}
+
 /* a: target, b: iterable, c: filter or NULL, body, other: else; flag: recursive */
 static jj_node *parse_for(jj_parser *p) {
     static const char *const ends[] = {"endfor", "else", NULL};
     jj_node *n = jj_node_new(p, JJ_N_FOR);
     p->t++;
     n->a = target(p, "in", false);
+    refuse_loop(p, n->a);
     if (!jj_skip_name(p, "in")) jj_parse_fail(p, "'in'");
     n->b = jj_parse_tuple(p, false, true, "recursive", false);
     if (jj_skip_name(p, "if")) n->c = jj_parse_expr(p);

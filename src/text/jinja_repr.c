@@ -106,10 +106,7 @@ void jj_repr(jj *c, jj_buf *b, jj_value v) {
     jj_enter(c);
     switch (v.type) {
     case JJ_ABSENT:
-    case JJ_UNDEF:
-        if (v.type == JJ_UNDEF && v.as.u->unsafe) jj_need_defined(c, v);
-        jj_buf_adds(c, b, "Undefined");
-        break;
+    case JJ_UNDEF: jj_buf_adds(c, b, "Undefined"); break;
     case JJ_NONE: jj_buf_adds(c, b, "None"); break;
     case JJ_BOOL: jj_buf_adds(c, b, v.as.b ? "True" : "False"); break;
     case JJ_INT: jj_buf_addf(c, b, "%lld", (long long)v.as.i); break;
@@ -140,7 +137,7 @@ void jj_repr(jj *c, jj_buf *b, jj_value v) {
 void jj_print(jj *c, jj_buf *b, jj_value v) {
     if (v.type == JJ_STR)
         jj_buf_add(c, b, v.as.s->p, v.as.s->n);
-    else if (v.type == JJ_UNDEF && !v.as.u->unsafe)
+    else if (v.type == JJ_UNDEF)
         return;
     else
         jj_repr(c, b, v);

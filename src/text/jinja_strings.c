@@ -101,7 +101,7 @@ static void split_space(jj *c, jj_list *out, const jj_str *s, int64_t max, bool 
     size_t a = 0, b = s->n, used;
     jj_value rest = jj_str_borrow(c, s->p, s->n);
     for (;;) {
-        rest = jj_strip(c, rest, NULL, !right || max != 0, right || max != 0);
+        rest = jj_strip(c, rest, NULL, !right, right);
         rest.safe = false;
         if (!rest.as.s->n) return;
         if (max-- == 0) break;

@@ -432,10 +432,7 @@ bool jj_contains(jj *c, jj_value item, jj_value in) {
         return find_text(c, in.as.s, item.as.s);
     }
     if (in.type == JJ_DICT) return jj_dict_get(c, in.as.d, item) != NULL;
-    if (in.type == JJ_UNDEF) {
-        if (in.as.u->unsafe) jj_need_defined(c, in);
-        return false;
-    }
+    if (in.type == JJ_UNDEF) return false;
     jj_value *items;
     size_t n;
     if (!jj_is_iterable(in)) jj_fail(c, LM_FORMAT, "argument of type '%s' is not iterable", jj_type_name(in));
@@ -470,9 +467,7 @@ void jj_items(jj *c, jj_value v, jj_value **items, size_t *n) {
             jj_next_char(s->p + i, s->n - i, &used);
             (*items)[(*n)++] = jj_str_borrow(c, s->p + i, used);
         }
-    } else if (v.type == JJ_UNDEF) {
-        if (v.as.u->unsafe) jj_need_defined(c, v);
-    } else {
+    } else if (v.type != JJ_UNDEF) { /* nothing in an undefined value */
         jj_fail(c, LM_FORMAT, "'%s' object is not iterable", jj_type_name(v));
     }
     jj_tick(c, *n >> 3);
@@ -486,9 +481,7 @@ int64_t jj_length(jj *c, jj_value v) {
         return (int64_t)v.as.l->n;
     case JJ_DICT: return (int64_t)v.as.d->n;
     case JJ_LOOP: return (int64_t)v.as.loop->n;
-    case JJ_UNDEF:
-        if (v.as.u->unsafe) jj_need_defined(c, v);
-        return 0;
+    case JJ_UNDEF: return 0;
     default: break;
     }
     jj_fail(c, LM_FORMAT, "object of type '%s' has no len()", jj_type_name(v));
