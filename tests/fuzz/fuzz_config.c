@@ -4,14 +4,16 @@
 #include "fuzz_folder.h"
 
 static void look_up(const lm_config *c) {
-    static const char *const keys[] = {"hidden_size", "num_hidden_layers", "rope_theta", "tie_word_embeddings", "head_dim"};
+    static const char *const keys[] = {"hidden_size", "num_hidden_layers", "rope_theta", "tie_word_embeddings",
+                                       "head_dim"};
     int64_t i;
     double d;
     bool b;
     const char *s;
     lm_error e;
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
-        if (lm_config_int(c, c->root, keys[k], false, 1, 1, 1 << 20, &i, &e) == LM_OK && (i < 1 || i > 1 << 20)) abort();
+        if (lm_config_int(c, c->root, keys[k], false, 1, 1, 1 << 20, &i, &e) == LM_OK && (i < 1 || i > 1 << 20))
+            abort();
         if (lm_config_float(c, c->root, keys[k], true, 1, 0, 1e9, &d, &e) == LM_OK && !(d >= 0 && d <= 1e9)) abort();
         (void)lm_config_bool(c, c->root, keys[k], false, true, &b, &e);
         (void)lm_config_string(c, c->root, keys[k], false, &s, &e);

@@ -24,7 +24,8 @@ static void fuzz_folder_remove(void) {
 static inline const char *fuzz_folder(void) {
     struct stat st;
     if (fuzz_folder_path[0]) return fuzz_folder_path;
-    snprintf(fuzz_folder_path, sizeof fuzz_folder_path, "%s/lm-fuzz-XXXXXX", stat("/dev/shm", &st) ? "/tmp" : "/dev/shm");
+    snprintf(fuzz_folder_path, sizeof fuzz_folder_path, "%s/lm-fuzz-XXXXXX",
+             stat("/dev/shm", &st) ? "/tmp" : "/dev/shm");
     if (!mkdtemp(fuzz_folder_path)) exit(2);
     atexit(fuzz_folder_remove);
     return fuzz_folder_path;

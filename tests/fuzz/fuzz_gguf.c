@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * fuzz_gguf.c: the input is a whole GGUF file: reader, metadata, plan, tokenizer files, and the weights of small models. */
+ * fuzz_gguf.c: the input is a whole GGUF file: reader, metadata, plan, tokenizer files, and the weights of small
+ * models. */
 #include "convert/convert.h"
 #include "fuzz_folder.h"
 

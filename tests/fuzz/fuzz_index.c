@@ -4,7 +4,8 @@
 #include "fuzz_folder.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char shard[] = "\x38\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}     xy";
+    static const char shard[] = "\x38\0\0\0\0\0\0\0" /* 56 bytes of header */
+                                "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}   xy";
     static bool written;
     lm_checkpoint *c;
     lm_error e;
