@@ -115,6 +115,29 @@ lm_status lm_tokenizer_open(const char *folder, lm_tokenizer **out, lm_error *er
     return LM_OK;
 }
 
+lm_status lm_tokenizer_open_text(const char *json, size_t length, const char *what, json_t *config, lm_tokenizer **out,
+                                 lm_error *err) {
+    *out = NULL;
+    lm_tokenizer *t = calloc(1, sizeof *t);
+    json_t *root = NULL;
+    lm_status s = t ? LM_OK : lm_fail_nomem(err, sizeof *t, "tokenizer");
+    if (!config) config = json_object();
+    if (t)
+        t->config = config;
+    else
+        json_decref(config);
+    if (s == LM_OK) s = lm_tokenizer_use_config(t, err);
+    if (s == LM_OK) s = lm_json_parse(json, length, what, &root, err);
+    if (s == LM_OK) s = read_tokenizer(t, root, what, err);
+    json_decref(root);
+    if (s != LM_OK) {
+        lm_tokenizer_close(t);
+        return s;
+    }
+    *out = t;
+    return LM_OK;
+}
+
 void lm_tokenizer_close(lm_tokenizer *t) {
     if (!t) return;
     lm_normalizer_free(&t->normalizer);

@@ -154,8 +154,12 @@ lm_status lm_tokenizer_read_config(lm_tokenizer *t, const char *folder, lm_error
         json_decref(map);
         if (failed) return lm_fail_nomem(err, 64, "special_tokens_map");
     }
-    LM_TRY(read_special(t, err));
     LM_TRY(read_chat_template(t, folder, err));
+    return lm_tokenizer_use_config(t, err);
+}
+
+lm_status lm_tokenizer_use_config(lm_tokenizer *t, lm_error *err) {
+    LM_TRY(read_special(t, err));
     /* transformers cleans up after BPE only where it is told to twice. */
     t->clean_up = json_is_true(json_object_get(t->config, "clean_up_tokenization_spaces")) &&
                   json_is_true(json_object_get(

@@ -33,9 +33,16 @@ struct lm_tokenizer {
 /** String of an id; false if the tokenizer does not know it. */
 bool lm_tokenizer_get_token(const lm_tokenizer *t, int32_t id, const char **s, size_t *length, bool *special);
 
+/** lm_tokenizer_open on text instead of files (`what` names it in errors; `config` may be NULL, else it is taken).
+ *  For tests. */
+lm_status lm_tokenizer_open_text(const char *json, size_t length, const char *what, json_t *config, lm_tokenizer **out,
+                                 lm_error *err);
+
 /* tokenizer_config.c */
 /** tokenizer_config.json, special_tokens_map.json, chat_template.jinja -> config, special, chat_template, clean_up. */
 lm_status lm_tokenizer_read_config(lm_tokenizer *t, const char *folder, lm_error *err);
+/** What follows from `config` alone: special, clean_up. */
+lm_status lm_tokenizer_use_config(lm_tokenizer *t, lm_error *err);
 /** Adds the tokens that tokenizer_config names to `added` (after those of tokenizer.json). */
 lm_status lm_tokenizer_add_config_tokens(lm_tokenizer *t, const char *what, lm_error *err);
 /** Puts one added token, with the id that `tokenizers` gives it; file_id -1: none was stated. */
