@@ -51,19 +51,8 @@ static void add_layer(maker *m, const model *o, int layer) {
 }
 
 static void add_tokenizer(maker *m, const model *o) {
-    static const char *const tokens[VOCAB] = {"<|bos|>",
-                                              "<|eos|>",
-                                              "a",
-                                              "b",
-                                              "\xc4\xa0",
-                                              "ab",
-                                              "\xc4\xa0"
-                                              "a",
-                                              "\"\\",
-                                              "<user>",
-                                              "c",
-                                              "[PAD]",
-                                              "\x01"};
+    static const char *const tokens[VOCAB] = {"<|bos|>",      "<|eos|>", "a",      "b", "\xc4\xa0", "ab",
+                                              "\xc4\xa0\x61", "\"\\",    "<user>", "c", "[PAD]",    "\x01"};
     static const int32_t types[VOCAB] = {3, 3, 1, 1, 1, 1, 1, 1, 4, 1, 5, 1};
     static const char *const merges[] = {"a b", "\xc4\xa0 a"};
     pair_string(m, "tokenizer.ggml.model", "gpt2");
