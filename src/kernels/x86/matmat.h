@@ -5,24 +5,14 @@
  * at a time, into [k][NR] in scratch: words are transposed while still packed (few shuffles per weight), then expanded
  * lane by lane. The inner kernel keeps MR x NR sums in registers. Every output: one chain of FMAs per block of KC
  * inputs, the blocks added in order; so M, the tile and the split of N leave no trace in the bits. */
-#include "kernels/rows.h"
-#include "kernels/unpack.h"
+#include "kernels/x86/panel.h"
 
-#define NR (2 * VL)
-#define KC 128   /* a multiple of every group; shorter chains of additions round less */
-#define PANELS 4 /* dequantized together, so that a tile of activations is read from L1 for all of them */
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
+#define KC 128 /* a multiple of every group; shorter chains of additions round less */
 
 typedef struct mm_scratch {
     _Alignas(64) float panel[PANELS][KC * NR];
     _Alignas(64) uint32_t words[KC * VL];
-    _Alignas(64) float scales[KC / 32][VL], biases[KC / 32][VL];
-    _Alignas(64) uint16_t halves[2][KC / 32][VL];
+    mm_groups groups;
 } mm_scratch;
 
 static size_t mm_tile_floats(const lm_weight *w) {
@@ -59,62 +49,18 @@ static void mm_prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0,
 
 /* ---- dequantizing a strip: VL outputs x kc inputs -> out[k * NR + lane] --------------------------------------- */
 
-/* words[j][lane] = 32-bit word j of row lane, `bytes` of each row. Rows past the last repeat it. */
-INLINE void mm_words(const uint8_t *const row[VL], int64_t bytes, uint32_t *words) {
-    for (int64_t at = 0; at < bytes; at += 4 * VL) {
-        vi t[VL];
-        UNROLL for (int i = 0; i < VL; i++) t[i] = vi_load_n(row[i] + at, bytes - at);
-        vi_transpose(t);
-        UNROLL for (int i = 0; i < VL; i++) vi_store(words + (at / 4 + i) * VL, t[i]);
-    }
-}
-
-/* scales and biases of the strip's groups from g0 on: [group][lane]. */
-static void mm_scales(const lm_weight *w, int64_t n, int64_t n_last, int64_t g0, int64_t groups, mm_scratch *s) {
-    const int64_t all = w->k / w->group;
-    if (w->scale_type == LM_DTYPE_F32) {
-        for (int i = 0; i < VL; i++) {
-            int64_t at = (n + i < n_last ? n + i : n_last) * all + g0;
-            for (int64_t g = 0; g < groups; g++) {
-                s->scales[g][i] = lm_unpack_scale(w->scales, LM_DTYPE_F32, at + g);
-                s->biases[g][i] = lm_unpack_scale(w->biases, LM_DTYPE_F32, at + g);
-            }
-        }
-        return;
-    }
-    for (int i = 0; i < VL; i++) {
-        int64_t at = (n + i < n_last ? n + i : n_last) * all + g0;
-        const uint8_t *scales = (const uint8_t *)w->scales + 2 * at, *biases = (const uint8_t *)w->biases + 2 * at;
-        for (int64_t g = 0; g < groups; g++) {
-            s->halves[0][g][i] = lm_load_u16(scales + 2 * g);
-            s->halves[1][g][i] = lm_load_u16(biases + 2 * g);
-        }
-    }
-    bool bf16 = w->scale_type == LM_DTYPE_BF16;
-    for (int64_t g = 0; g < groups; g++) {
-        vf_store(s->scales[g], bf16 ? vf_load_bf16(s->halves[0][g]) : vf_load_f16(s->halves[0][g]));
-        vf_store(s->biases[g], bf16 ? vf_load_bf16(s->halves[1][g]) : vf_load_f16(s->halves[1][g]));
-    }
-}
-
 /* 32 codes of every lane from `bits` words. */
 INLINE void mm_expand32(const uint32_t *words, int bits, vf scale, vf bias, float *out) {
     vi v[8];
     UNROLL for (int j = 0; j < bits; j++) v[j] = vi_load(words + j * VL);
-    const vi mask = vi_set1((1u << bits) - 1);
-    UNROLL for (int i = 0; i < 32; i++) {
-        int word = i * bits / 32, shift = i * bits % 32;
-        vi q = vi_shr(v[word], shift);
-        if (shift + bits > 32) q = vi_or(q, vi_shl(v[word + 1], 32 - shift));
-        if (shift + bits != 32) q = vi_and(q, mask);
-        vf_store(out + i * NR, vf_fma(vf_from_int(q), scale, bias));
-    }
+    UNROLL for (int i = 0; i < 32; i++) vf_store(out + i * NR, vf_fma(vf_from_int(mm_code(v, bits, i)), scale, bias));
 }
 
 INLINE void mm_expand_affine(const lm_weight *w, int bits, int64_t kc, const mm_scratch *s, float *out) {
     for (int64_t k = 0; k < kc; k += 32) {
         int64_t g = k / w->group;
-        mm_expand32(s->words + k / 32 * bits * VL, bits, vf_load(s->scales[g]), vf_load(s->biases[g]), out + k * NR);
+        mm_expand32(s->words + k / 32 * bits * VL, bits, vf_load(s->groups.scales[g]), vf_load(s->groups.biases[g]),
+                    out + k * NR);
     }
 }
 
@@ -140,12 +86,12 @@ INLINE void mm_strip(const lm_weight *w, lm_format format, int64_t n, int64_t n_
     for (int i = 0; i < VL; i++)
         row[i] = (const uint8_t *)w->data + (size_t)(n + i < n_last ? n + i : n_last) * w->row_bytes +
                  (size_t)(k0 * bits / 8);
-    mm_words(row, kc * bits / 8, s->words);
+    mm_words(row, kc * bits / 8, s->words, VL);
     if (!lm_format_is_affine(format)) {
         mm_expand_float(format, kc, s, out);
         return;
     }
-    mm_scales(w, n, n_last, k0 / w->group, (kc + w->group - 1) / w->group, s);
+    mm_scales(w, n, n_last, k0 / w->group, (kc + w->group - 1) / w->group, &s->groups);
     mm_expand_affine(w, bits, kc, s, out);
 }
 
@@ -186,7 +132,10 @@ static void mm_tile(int64_t rows, int64_t kc, const float *tile, const float *pa
 #define ROWS(r) \
     case r: mm_inner(r, kc, tile, panel, y, ldy, cols, add); break;
         ROWS(1)
-        ROWS(2) ROWS(3) ROWS(4) ROWS(5)
+        ROWS(2)
+        ROWS(3)
+        ROWS(4)
+        ROWS(5)
 #if MR > 6
             ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11)
 #endif
