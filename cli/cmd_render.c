@@ -2,54 +2,18 @@
  *
  * cmd_render.c: `mlx_lm render`: chat templates from standard input, one JSON object a line, to standard output, one
  * JSON string or {"error"} a line. A line that fails does not stop the others. */
-#include "args.h"
-#include <errno.h>
-#include <stdio.h>
+#include "common.h"
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_TEMPLATE ((size_t)16 << 20)
+#define MAX_LINE ((size_t)256 << 20)
 
-static void put_json(const char *text, size_t length) {
-    putchar('"');
-    for (size_t i = 0; i < length; i++) {
-        unsigned char ch = (unsigned char)text[i];
-        switch (ch) {
-        case '"': fputs("\\\"", stdout); break;
-        case '\\': fputs("\\\\", stdout); break;
-        case '\n': fputs("\\n", stdout); break;
-        case '\r': fputs("\\r", stdout); break;
-        case '\t': fputs("\\t", stdout); break;
-        default:
-            if (ch < 0x20)
-                printf("\\u%04x", ch);
-            else
-                putchar(ch);
-        }
-    }
-    putchar('"');
-}
-
-static char *read_template(const char *path, lm_error *err) {
-    FILE *f = fopen(path, "rb");
-    char *text = f ? malloc(MAX_TEMPLATE + 1) : NULL;
-    size_t n = text ? fread(text, 1, MAX_TEMPLATE + 1, f) : 0;
-    const char *why = !f                 ? strerror(errno)
-                      : !text            ? "out of memory"
-                      : ferror(f)        ? "it cannot be read"
-                      : n > MAX_TEMPLATE ? "it is too large"
-                                         : NULL;
-    if (!why && memchr(text, 0, n)) why = "it holds a NUL byte";
-    if (f) fclose(f);
-    if (why) {
-        err->status = LM_IO;
-        snprintf(err->message, sizeof err->message, "%s: %s", path, why);
-        free(text);
-        return NULL;
-    }
-    text[n] = 0;
-    char *fit = realloc(text, n + 1);
-    return fit ? fit : text;
+/* Prints {"error": message}. */
+static void print_error(const char *message) {
+    json_t *out = json_pack("{s:s}", "error", message);
+    cli_json_print(stdout, out, 0, false);
+    json_decref(out);
 }
 
 static void render_line(const lm_tokenizer *tokenizer, const char *template_text, const char *line,
@@ -57,17 +21,51 @@ static void render_line(const lm_tokenizer *tokenizer, const char *template_text
     lm_error err = {0};
     char *text = NULL;
     size_t length = 0;
+    json_t *out = NULL;
     if (memchr(line, 0, line_length)) {
-        fputs("{\"error\": \"chat: the line holds a NUL byte\"}", stdout);
-    } else if (lm_chat_render(tokenizer, template_text, line, &text, &length, &err) == LM_OK) {
-        put_json(text, length);
+        print_error("chat: the line holds a NUL byte");
+    } else if (lm_chat_render(tokenizer, template_text, line, &text, &length, &err) != LM_OK) {
+        print_error(err.message);
+    } else if (!(out = json_stringn(text, length))) {
+        print_error("the rendered text is not UTF-8");
     } else {
-        fputs("{\"error\": ", stdout);
-        put_json(err.message, strlen(err.message));
-        putchar('}');
+        cli_json_print(stdout, out, 0, false);
     }
     putchar('\n');
+    json_decref(out);
     lm_free(text);
+}
+
+static lm_status render_lines(const lm_tokenizer *tokenizer, const char *template_text, lm_error *err) {
+    for (;;) {
+        char *line;
+        size_t length;
+        lm_status s = cli_read_line(stdin, MAX_LINE, &line, &length, err);
+        if (s != LM_OK) return s;
+        if (!line) break;
+        if (length > 0 && line[length - 1] == '\r') line[--length] = '\0';
+        if (length > 0) render_line(tokenizer, template_text, line, length);
+        free(line);
+        fflush(stdout); /* an answer per question, also through a pipe */
+    }
+    return ferror(stdout) ? cli_error(err, LM_IO, "writing to standard output failed") : LM_OK;
+}
+
+static lm_status open_inputs(const char *model, const char *template_path, lm_tokenizer **tokenizer,
+                             char **template_text, lm_error *err) {
+    char *folder = NULL;
+    size_t length;
+    lm_status s = LM_OK;
+    if (!model && !template_path) return cli_error(err, LM_ARG, "--model or --template is needed");
+    if (template_path) {
+        s = cli_read_file(template_path, MAX_TEMPLATE, template_text, &length, err);
+        if (s == LM_OK && memchr(*template_text, 0, length))
+            s = cli_error(err, LM_FORMAT, "%s: expected a text file, found a NUL byte", template_path);
+    }
+    if (s == LM_OK && model) s = lm_model_resolve(model, &folder, err);
+    if (s == LM_OK && model) s = lm_tokenizer_open(folder, tokenizer, err);
+    lm_free(folder);
+    return s;
 }
 
 int cmd_render(int argc, char **argv) {
@@ -83,34 +81,14 @@ int cmd_render(int argc, char **argv) {
         {0},
     };
     int code =
-        args_parse(argv[0], "Render chat templates: JSON objects in, JSON strings out, one a line", specs, argc, argv);
+        args_parse(argv[0], "Render chat templates: JSON objects in, JSON strings out, one a line.", specs, argc, argv);
     if (code >= 0) return code;
     lm_error err = {0};
     lm_tokenizer *tokenizer = NULL;
-    char *template_text = NULL, *folder = NULL, *line = NULL;
-    size_t capacity = 0;
-    if (!model && !template_path) {
-        err.status = LM_ARG;
-        snprintf(err.message, sizeof err.message, "--model or --template is needed");
-        return cli_fail(argv[0], &err);
-    }
-    if ((template_path && !(template_text = read_template(template_path, &err))) ||
-        (model &&
-         (lm_model_resolve(model, &folder, &err) != LM_OK || lm_tokenizer_open(folder, &tokenizer, &err) != LM_OK))) {
-        code = cli_fail(argv[0], &err);
-    } else {
-        ssize_t n;
-        while ((n = getline(&line, &capacity, stdin)) >= 0) {
-            while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) line[--n] = 0;
-            if (n == 0) continue;
-            render_line(tokenizer, template_text, line, (size_t)n);
-            fflush(stdout);
-        }
-        code = ferror(stdout) ? 1 : 0;
-    }
-    free(line);
+    char *template_text = NULL;
+    lm_status s = open_inputs(model, template_path, &tokenizer, &template_text, &err);
+    if (s == LM_OK) s = render_lines(tokenizer, template_text, &err);
     free(template_text);
-    lm_free(folder);
     lm_tokenizer_close(tokenizer);
-    return code;
+    return s == LM_OK ? 0 : cli_fail(argv[0], &err);
 }
