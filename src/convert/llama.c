@@ -232,9 +232,14 @@ static json_t *config(const llama_params *p, const convert_plan *plan) {
 
 lm_status llama_configs_write(const llama_params *p, const convert_plan *plan, const char *folder, lm_error *err) {
     json_t *generation = json_pack("{s:b}", "_from_model_config", 1);
-    if (generation && p->bos >= 0) json_object_set_new(generation, "bos_token_id", json_integer(p->bos));
-    if (generation) json_object_set_new(generation, "eos_token_id", eos_ids(p));
-    if (generation && p->pad >= 0) json_object_set_new(generation, "pad_token_id", json_integer(p->pad));
+    bool ok = generation != NULL;
+    if (p->bos >= 0) ok = !json_object_set_new(generation, "bos_token_id", json_integer(p->bos)) && ok;
+    ok = !json_object_set_new(generation, "eos_token_id", eos_ids(p)) && ok;
+    if (p->pad >= 0) ok = !json_object_set_new(generation, "pad_token_id", json_integer(p->pad)) && ok;
+    if (!ok) {
+        json_decref(generation);
+        generation = NULL;
+    }
     LM_TRY(convert_write_json(folder, "generation_config.json", generation, 2, err));
     return convert_write_json(folder, "config.json", config(p, plan), 4, err);
 }
