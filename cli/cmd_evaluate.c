@@ -246,8 +246,9 @@ static lm_status run_model(lm_eval *eval, lm_engine *engine, const eval_args *a,
         return status;
     }
     if (!a->json) print_statistics(&w.last, engine);
-    status = write_files(eval, a, true, err);
-    return status == LM_OK ? print_results(eval, a, err) : status;
+    lm_status written = write_files(eval, a, true, err); /* a full disk must not cost the scores on the screen */
+    status = print_results(eval, a, written == LM_OK ? err : NULL);
+    return written == LM_OK ? status : written;
 }
 
 /* ---- set-up */

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #define MIN_SHARED 32  /* a shorter common prefix isn't worth a sequence of its own */
+#define MIN_CHUNK 64   /* prompt tokens a step when memory is short */
 #define UNTIL_SLACK 16 /* tokens looked at beyond the bytes of the longest `until` */
 
 typedef struct slot {
@@ -46,6 +47,7 @@ typedef struct run {
     size_t n_again, next;    /* next: first request not looked at */
     base *bases;             /* one a task */
     bool share;
+    size_t chunk; /* prompt tokens a step; smaller after memory ran short */
     lm_row *rows;
     struct { /* what each row of the step is for */
         slot *slot;
@@ -192,7 +194,7 @@ static lm_status fill_slots(run *r, size_t *active, lm_error *err) {
 
 /* One step's rows: all that decode, then at most prefill_chunk prompt tokens, shared prefixes first. */
 static size_t make_rows(run *r, size_t *n_prefill, size_t *n_decode) {
-    size_t n = 0, budget = (size_t)r->options->prefill_chunk;
+    size_t n = 0, budget = r->chunk;
     *n_prefill = *n_decode = 0;
     for (size_t i = 0; i < r->n_slots; i++) {
         slot *s = &r->slots[i];
@@ -292,7 +294,8 @@ static lm_status take_token(run *r, slot *s, lm_error *err) {
     return LM_OK;
 }
 
-/* Memory ran short: the youngest question waits until fewer are in flight. False if one alone doesn't fit. (The base
+/* Memory ran short: steps get smaller, then the youngest question waits until fewer are in flight, then prefixes aren't
+ * shared. False if one question alone doesn't fit. (The base
  * of its task may be gone by then; the question reads its whole prompt then.) */
 static bool make_room(run *r) {
     slot *youngest = NULL;
@@ -303,6 +306,10 @@ static bool make_room(run *r) {
         if (s->active && (!youngest || s->n_out < youngest->n_out ||
                           (s->n_out == youngest->n_out && s->request > youngest->request)))
             youngest = s;
+    }
+    if (r->chunk > MIN_CHUNK) { /* costs least: scratch grows with a step's tokens */
+        r->chunk /= 2;
+        return true;
     }
     if (active < 2) { /* then the shared prefixes go */
         bool had = r->share;
@@ -406,6 +413,7 @@ lm_status lm_eval_generate(lm_eval *eval, lm_engine *engine, const lm_eval_run_o
              .n_slots = slots,
              .allowed = slots,
              .share = options->share_prefix,
+             .chunk = (size_t)options->prefill_chunk,
              .start = now()};
     n_rows = slots + eval->n_tasks;
     r.slots = calloc(slots, sizeof *r.slots);
