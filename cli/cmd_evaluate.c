@@ -364,6 +364,8 @@ int cmd_evaluate(int argc, char **argv) {
     lm_status status = a.dump || a.answers ? evaluate_offline(&a, &err) : evaluate_model(&a, &err);
     args_list_free(&a.tasks);
     if (status == LM_OK) return 0;
-    code = cli_fail(argv[0], &err);
-    return status == LM_CANCELLED && cli_cancel_exit() ? cli_cancel_exit() : code;
+    if (status != LM_CANCELLED || !cli_cancel_exit()) return cli_fail(argv[0], &err);
+    cli_print_clean(stderr, err.message); /* "cancelled after 3 of 28 questions" */
+    fputc('\n', stderr);
+    return cli_cancel_exit();
 }
