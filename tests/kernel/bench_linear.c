@@ -134,9 +134,9 @@ int main(int argc, char **argv) {
     double seconds = 0.3, gflops = 118.2;
     const char *name = "", *op = "", *format = "";
     while ((option = getopt(argc, argv, "t:s:g:f:o:r:p:w:")) != -1) switch (option) {
-        case 't': threads = atoi(optarg); break;
+        case 't': threads = (int)strtol(optarg, NULL, 10); break;
         case 's': seconds = atof(optarg); break;
-        case 'g': group = atoi(optarg); break;
+        case 'g': group = (int)strtol(optarg, NULL, 10); break;
         case 'f': format = optarg; break;
         case 'o': op = optarg; break;
         case 'r': name = optarg; break;
