@@ -10,7 +10,7 @@
 
 #define MV_ROWS 4
 #define MV_OUTS 2     /* outputs taken together when there is one row: x is loaded once for both */
-#define MV_AHEAD 2048 /* bytes of weights asked for in advance; rows follow each other, so mostly still ours */
+#define MV_AHEAD 2048 /* bytes of weights that are asked for in advance, at least */
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -94,7 +94,9 @@ INLINE vf mv_load_scales(const lm_weight *w, const void *p, int64_t at, int64_t 
 /* What does not change from output to output. */
 typedef struct mv_shape {
     int64_t groups, block, block_bytes, stride, permuted, block_groups;
-    int shift; /* log2 of the group */
+    size_t ahead; /* bytes from a block to what is asked for with it */
+    bool two;     /* outputs at once; leaves no trace in the bits */
+    int shift;    /* log2 of the group */
     vi lane_group;
 } mv_shape;
 
@@ -102,6 +104,11 @@ INLINE mv_shape mv_shape_of(const lm_weight *w, int bits) {
     mv_shape s = {.groups = w->k / w->group, .block = VL * mv_lane_codes(bits)};
     s.shift = w->group == 32 ? 5 : w->group == 64 ? 6 : 7;
     s.block_bytes = s.block * bits / 8;
+    /* Two outputs share the loads of x: worth it where x leaves L1, or rows are so short that they break off often.
+     * Then requests go whole pairs of rows ahead, else they would fall on the neighbour that is being read just now. */
+    s.two = w->k > 4096 || w->row_bytes < 512;
+    const size_t pair = 2 * w->row_bytes;
+    s.ahead = s.two ? (MV_AHEAD + pair - 1) / pair * pair : MV_AHEAD;
     s.stride = mv_floats(w), s.permuted = mv_permuted(w);
     s.block_groups = s.block < w->group ? 1 : s.block >> s.shift;
     int32_t lane_group[VL];
@@ -119,7 +126,7 @@ INLINE void mv_block(int bits, int rows, int outs, const lm_weight *w, const mv_
     const bool whole = there >= s->block;
     UNROLL for (int o = 0; o < outs; o++) {
         const uint8_t *p = (const uint8_t *)w->data + (size_t)(n + o) * w->row_bytes + k * bits / 8;
-        _mm_prefetch((const char *)((uintptr_t)p + MV_AHEAD), _MM_HINT_T0);
+        _mm_prefetch((const char *)((uintptr_t)p + s->ahead), _MM_HINT_T0);
         codes[o] = vi_load_codes(p, bits, whole ? s->block_bytes : there * bits / 8);
     }
     UNROLL for (int i = 0; i < mv_lane_codes(bits); i++) UNROLL for (int o = 0; o < outs; o++) {
@@ -167,8 +174,18 @@ INLINE void mv_run(int bits, const lm_weight *w, const void *xp, int64_t m, int6
         const float *x = (const float *)xp + i * s.stride;
         float *to = y + i * ldy;
         switch (m - i) {
-        case 1: mv_rows(bits, 1, MV_OUTS, w, &s, x, n0, n1, to, ldy); break;
-        case 2: mv_rows(bits, 2, MV_OUTS, w, &s, x, n0, n1, to, ldy); break;
+        case 1:
+            if (s.two)
+                mv_rows(bits, 1, 2, w, &s, x, n0, n1, to, ldy);
+            else
+                mv_rows(bits, 1, 1, w, &s, x, n0, n1, to, ldy);
+            break;
+        case 2:
+            if (s.two)
+                mv_rows(bits, 2, 2, w, &s, x, n0, n1, to, ldy);
+            else
+                mv_rows(bits, 2, 1, w, &s, x, n0, n1, to, ldy);
+            break;
         case 3: mv_rows(bits, 3, 1, w, &s, x, n0, n1, to, ldy); break;
         default: mv_rows(bits, 4, 1, w, &s, x, n0, n1, to, ldy); break;
         }
