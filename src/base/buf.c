@@ -50,8 +50,12 @@ bool lm_buf_add(lm_buf *b, const void *data, size_t length) {
     return true;
 }
 
-bool lm_buf_adds(lm_buf *b, const char *s) { return lm_buf_add(b, s, strlen(s)); }
-bool lm_buf_addc(lm_buf *b, char c) { return lm_buf_add(b, &c, 1); }
+bool lm_buf_adds(lm_buf *b, const char *s) {
+    return lm_buf_add(b, s, strlen(s));
+}
+bool lm_buf_addc(lm_buf *b, char c) {
+    return lm_buf_add(b, &c, 1);
+}
 
 bool lm_buf_addf(lm_buf *b, const char *fmt, ...) {
     va_list args, again;

@@ -4,8 +4,8 @@
 #define LM_BASE_FS_H
 #include "base/status.h"
 
-/** Reads a whole regular file of at most `max` bytes. `*data` is terminated (one byte more than `*length`), freed by the
- *  caller. LM_IO if it cannot be read, LM_FORMAT if it is larger. */
+/** Reads a whole regular file of at most `max` bytes. `*data` is terminated (one byte more than `*length`), freed by
+ * the caller. LM_IO if it cannot be read, LM_FORMAT if it is larger. */
 lm_status lm_fs_read(const char *path, size_t max, char **data, size_t *length, lm_error *err);
 
 /** A file being written: bytes go to a temporary name beside `path`; commit fsyncs and renames; abandon removes it. */

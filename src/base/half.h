@@ -6,14 +6,40 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline uint16_t lm_load_u16(const void *p) { uint16_t v; memcpy(&v, p, 2); return v; }
-static inline uint32_t lm_load_u32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-static inline uint64_t lm_load_u64(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
-static inline float lm_load_f32(const void *p) { float v; memcpy(&v, p, 4); return v; }
-static inline float lm_bits_f32(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
-static inline uint32_t lm_f32_bits(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+static inline uint16_t lm_load_u16(const void *p) {
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+static inline uint32_t lm_load_u32(const void *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline uint64_t lm_load_u64(const void *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+static inline float lm_load_f32(const void *p) {
+    float v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline float lm_bits_f32(uint32_t u) {
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+static inline uint32_t lm_f32_bits(float f) {
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
 
-static inline float lm_bf16_to_f32(uint16_t h) { return lm_bits_f32((uint32_t)h << 16); }
+static inline float lm_bf16_to_f32(uint16_t h) {
+    return lm_bits_f32((uint32_t)h << 16);
+}
 /* Round to nearest even; NaN stays a quiet NaN. */
 static inline uint16_t lm_f32_to_bf16(float f) {
     uint32_t u = lm_f32_bits(f);

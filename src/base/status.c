@@ -6,7 +6,7 @@
 
 const char *lm_status_text(lm_status status) {
     switch (status) {
-#define LM_X(name, text)                                                                                               \
+#define LM_X(name, text) \
     case LM_##name: return text;
         LM_STATUS_MAP(LM_X)
 #undef LM_X
@@ -14,7 +14,9 @@ const char *lm_status_text(lm_status status) {
     return "unknown status";
 }
 
-void lm_free(void *memory) { free(memory); }
+void lm_free(void *memory) {
+    free(memory);
+}
 
 static void sanitize(char *s) {
     for (; *s; s++)

@@ -19,9 +19,9 @@ lm_status lm_fail_prefix(lm_error *err, lm_status status, const char *fmt, ...) 
 /** LM_NOMEM with the number of bytes and what they were for. */
 lm_status lm_fail_nomem(lm_error *err, size_t bytes, const char *what);
 
-#define LM_TRY(expr)                                                                                                   \
-    do {                                                                                                               \
-        lm_status lm_try_status_ = (expr);                                                                             \
-        if (lm_try_status_ != LM_OK) return lm_try_status_;                                                            \
+#define LM_TRY(expr)                                        \
+    do {                                                    \
+        lm_status lm_try_status_ = (expr);                  \
+        if (lm_try_status_ != LM_OK) return lm_try_status_; \
     } while (0)
 #endif

@@ -6,16 +6,17 @@
 #include <stdint.h>
 
 /* safetensors element types: X(enum, safetensors name, bytes) */
-#define LM_DTYPE_MAP(X)                                                                                                \
-    X(BOOL, "BOOL", 1) X(U8, "U8", 1) X(I8, "I8", 1) X(F8_E4M3, "F8_E4M3", 1) X(F8_E5M2, "F8_E5M2", 1)                 \
-    X(F8_E8M0, "F8_E8M0", 1) X(U16, "U16", 2) X(I16, "I16", 2) X(F16, "F16", 2) X(BF16, "BF16", 2) X(U32, "U32", 4)    \
-    X(I32, "I32", 4) X(F32, "F32", 4) X(U64, "U64", 8) X(I64, "I64", 8) X(F64, "F64", 8) X(C64, "C64", 8)
+#define LM_DTYPE_MAP(X)                                                                                         \
+    X(BOOL, "BOOL", 1)                                                                                          \
+    X(U8, "U8", 1) X(I8, "I8", 1) X(F8_E4M3, "F8_E4M3", 1) X(F8_E5M2, "F8_E5M2", 1) X(F8_E8M0, "F8_E8M0", 1)    \
+        X(U16, "U16", 2) X(I16, "I16", 2) X(F16, "F16", 2) X(BF16, "BF16", 2) X(U32, "U32", 4) X(I32, "I32", 4) \
+            X(F32, "F32", 4) X(U64, "U64", 8) X(I64, "I64", 8) X(F64, "F64", 8) X(C64, "C64", 8)
 
 typedef enum lm_dtype {
 #define LM_X(name, text, bytes) LM_DTYPE_##name,
     LM_DTYPE_MAP(LM_X)
 #undef LM_X
-    LM_DTYPE_COUNT
+        LM_DTYPE_COUNT
 } lm_dtype;
 const char *lm_dtype_name(lm_dtype dtype);
 size_t lm_dtype_bytes(lm_dtype dtype);
@@ -23,21 +24,24 @@ size_t lm_dtype_bytes(lm_dtype dtype);
 lm_dtype lm_dtype_find(const char *name, size_t length);
 
 /* Weight formats: what a kernel row is written for. See docs/formats/. X(enum, text, bits) */
-#define LM_FORMAT_MAP(X)                                                                                               \
-    X(F32, "f32", 32) X(F16, "f16", 16) X(BF16, "bf16", 16) X(AFFINE2, "affine2", 2) X(AFFINE3, "affine3", 3)          \
-    X(AFFINE4, "affine4", 4) X(AFFINE5, "affine5", 5) X(AFFINE6, "affine6", 6) X(AFFINE8, "affine8", 8)
+#define LM_FORMAT_MAP(X)                                                                                             \
+    X(F32, "f32", 32)                                                                                                \
+    X(F16, "f16", 16) X(BF16, "bf16", 16) X(AFFINE2, "affine2", 2) X(AFFINE3, "affine3", 3) X(AFFINE4, "affine4", 4) \
+        X(AFFINE5, "affine5", 5) X(AFFINE6, "affine6", 6) X(AFFINE8, "affine8", 8)
 
 typedef enum lm_format {
 #define LM_X(name, text, bits) LM_FORMAT_##name,
     LM_FORMAT_MAP(LM_X)
 #undef LM_X
-    LM_FORMAT_COUNT
+        LM_FORMAT_COUNT
 } lm_format;
 const char *lm_format_name(lm_format format);
 int lm_format_bits(lm_format format);
 /** The affine format of `bits` (2,3,4,5,6,8), else LM_FORMAT_COUNT. */
 lm_format lm_format_affine(int bits);
-static inline int lm_format_is_affine(lm_format f) { return f >= LM_FORMAT_AFFINE2 && f <= LM_FORMAT_AFFINE8; }
+static inline int lm_format_is_affine(lm_format f) {
+    return f >= LM_FORMAT_AFFINE2 && f <= LM_FORMAT_AFFINE8;
+}
 
 /** Where and how a weight's bytes lie. LM_LAYOUT_MLX rows run straight from the file. */
 typedef enum lm_layout { LM_LAYOUT_MLX, LM_LAYOUT_COUNT } lm_layout;
