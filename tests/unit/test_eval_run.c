@@ -72,7 +72,8 @@ const lm_tokenizer *lm_engine_get_tokenizer(const lm_engine *engine) {
 void lm_engine_get_info(const lm_engine *engine, lm_engine_info *info) {
     (void)engine;
     static const int32_t stop[] = {STOP};
-    *info = (lm_engine_info){.path = "/fake", .model_type = "fake", .stop_ids = stop, .n_stop_ids = 1};
+    *info =
+        (lm_engine_info){.path = "/fake", .model_type = "fake", .dtype = "bfloat16", .stop_ids = stop, .n_stop_ids = 1};
 }
 void lm_engine_get_memory(const lm_engine *engine, lm_memory_stats *stats) {
     (void)engine;
