@@ -7,16 +7,11 @@
  * are multiplied by their scale once. Biases meet the groups' sums of x, which prep makes. */
 #include "kernels/rows.h"
 #include "kernels/unpack.h"
+#include "kernels/x86/unroll.h"
 
 #define MV_ROWS 4
 #define MV_OUTS 2     /* outputs taken together when there is one row: x is loaded once for both */
 #define MV_AHEAD 2048 /* bytes of weights that are asked for in advance, at least */
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 INLINE int64_t mv_up(int64_t n, int64_t step) {
     return (n + step - 1) / step * step;

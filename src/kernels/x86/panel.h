@@ -5,16 +5,11 @@
 #define LM_X86_PANEL_H
 #include "kernels/rows.h"
 #include "kernels/unpack.h"
+#include "kernels/x86/unroll.h"
 
 #define NR (2 * VL) /* outputs of a panel */
 #define PANELS 4    /* dequantized together, so that a tile of activations is read from L1 for all of them */
 #define MM_GROUPS 8 /* groups in a block of inputs, at most */
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
 
 typedef struct mm_groups {
     _Alignas(64) float scales[MM_GROUPS][VL], biases[MM_GROUPS][VL];
