@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_ROWS 4096
+
 static lm_status check_row(const lm_engine *e, const lm_row *rows, size_t r, lm_error *err) {
     const lm_row *row = &rows[r];
     if (!row->seq || row->seq->engine != e)
@@ -120,7 +122,7 @@ static lm_status step_locked(lm_engine *e, lm_row *rows, size_t n_rows, const vo
 lm_status lm_step(lm_engine *e, lm_row *rows, size_t n_rows, const volatile int *cancel, lm_error *err) {
     if (!e->model) return lm_fail(err, LM_ARG, "step: the engine was opened without weights");
     if (n_rows == 0) return LM_OK;
-    if (n_rows > 65536) return lm_fail(err, LM_ARG, "step: %zu rows, at most 65536", n_rows);
+    if (n_rows > MAX_ROWS) return lm_fail(err, LM_ARG, "step: %zu rows, at most %d", n_rows, MAX_ROWS);
     pthread_mutex_lock(&e->lock);
     lm_status s = step_locked(e, rows, n_rows, cancel, err);
     pthread_mutex_unlock(&e->lock);

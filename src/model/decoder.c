@@ -51,6 +51,11 @@ lm_status lm_workspace_create(const lm_model *model, int64_t rows, lm_workspace 
     out->backend = model->backend;
     out->rows = rows;
     out->memory = memory;
+    out->want_pos = malloc(r * sizeof *out->want_pos);
+    if (!out->want_pos) {
+        lm_workspace_destroy(out);
+        return lm_fail_nomem(err, r * sizeof *out->want_pos, "positions");
+    }
     char *p = memory;
     out->x = (float *)(void *)p;
     out->xn = (float *)(void *)(p += up64(r * w.hidden));
@@ -71,6 +76,8 @@ lm_status lm_workspace_create(const lm_model *model, int64_t rows, lm_workspace 
 
 void lm_workspace_destroy(lm_workspace *w) {
     if (w->memory) w->backend->release(w->backend, LM_MEM_SCRATCH, w->memory, w->bytes);
+    free(w->want_pos);
+    free(w->segments);
     memset(w, 0, sizeof *w);
 }
 
@@ -202,13 +209,13 @@ lm_status lm_model_forward(const lm_model *model, lm_workspace *w, const lm_slic
                               .norm_eps = (float)h->norm_eps};
     if (s->m > w->rows)
         return lm_fail(err, LM_ARG, "slice of %lld rows, room for %lld", (long long)s->m, (long long)w->rows);
-    p.segments = malloc((size_t)s->n_seqs * sizeof *p.segments);
-    int64_t *pos = malloc((size_t)(s->n_want + 1) * sizeof *pos);
-    if (!p.segments || !pos) {
-        free(p.segments);
-        free(pos);
-        return lm_fail_nomem(err, (size_t)s->n_seqs * sizeof *p.segments, "segments");
+    if (s->n_seqs > w->n_segments) {
+        lm_attn_segment *more = realloc(w->segments, (size_t)s->n_seqs * sizeof *more);
+        if (!more) return lm_fail_nomem(err, (size_t)s->n_seqs * sizeof *more, "segments");
+        w->segments = more;
+        w->n_segments = s->n_seqs;
     }
+    p.segments = w->segments;
     for (int i = 0; i < s->n_seqs; i++)
         p.segments[i] = (lm_attn_segment){.blocks = s->seqs[i].blocks,
                                           .pos = s->pos + s->seqs[i].row,
@@ -216,10 +223,7 @@ lm_status lm_model_forward(const lm_model *model, lm_workspace *w, const lm_slic
                                           .n = s->seqs[i].n,
                                           .kv_dtype = s->seqs[i].kv_dtype};
     lm_rope_table(model->inv_freq, h->head_dim / 2, s->pos, s->m, w->cos, w->sin);
-    lm_status status = run_layers(&p, s, pos);
-    free(p.segments);
-    free(pos);
-    return status;
+    return run_layers(&p, s, w->want_pos);
 }
 
 lm_status lm_model_logits(const lm_model *model, const float *states, int64_t n, float *logits, lm_error *err) {

@@ -77,7 +77,10 @@ typedef struct lm_workspace {
     void *memory;
     size_t bytes;
     float *x, *xn, *q, *k, *v, *att, *gate, *up, *router;
-    float *cos, *sin; /* host */
+    float *cos, *sin;                 /* host */
+    int64_t *want_pos;                /* host [rows] */
+    struct lm_attn_segment *segments; /* host, grows to the most sequences of a slice */
+    int n_segments;
 } lm_workspace;
 /** Bytes of activations per row, preparations included: what the slice length is planned from. */
 size_t lm_workspace_row_bytes(const lm_model *model);
