@@ -31,31 +31,54 @@ typedef struct arg_spec {
     const char *choices;
     bool required;
     bool *given;             /* may be NULL: set when the option occurred */
-    const char *unsupported; /* not NULL: an upstream flag that is not built yet: parsed, then refused with this sentence
-                                (stderr, exit 1) when it is given a value that would change anything */
+    const char *unsupported; /* not NULL: an upstream flag that is not built yet: parsed, then refused with this
+                                sentence (stderr, exit 1) when it is given a value that would change anything */
 } arg_spec;
 
-/** Parses argv[1..]. Returns -1 to go on, else the exit code (0 after -h, 2 after an error, 1 for an unsupported flag). */
+/** Parses argv[1..]. Returns -1 to go on, else the exit code (0 after -h, 2 after an error, 1 for an unsupported flag).
+ */
 int args_parse(const char *prog, const char *description, const arg_spec *specs, int argc, char **argv);
 void args_list_free(arg_list *list);
 
 /** The engine options that every command takes, spelled alike: --device, --threads, --use-mmap/--no-use-mmap,
- *  --max-memory, --numerics {auto,f32,f16,bf16,int8}, --batch-invariant/--no-batch-invariant, --trust-remote-code (accepted, ignored).
- *  Put ENGINE_ARGS(e) into a spec table and call engine_args_options afterwards. */
+ *  --max-memory, --numerics {auto,f32,f16,bf16,int8}, --batch-invariant/--no-batch-invariant, --trust-remote-code
+ * (accepted, ignored). Put ENGINE_ARGS(e) into a spec table and call engine_args_options afterwards. */
 typedef struct engine_args {
     const char *device, *numerics;
     int64_t threads, max_memory;
     bool use_mmap, batch_invariant, trust_remote_code;
 } engine_args;
-#define ENGINE_ARGS_DEFAULT(invariant) {"cpu", "auto", 0, 0, true, (invariant), false}
-#define ENGINE_ARGS(e)                                                                                                 \
-    {"--device", NULL, ARG_STRING, &(e).device, "device to run on (cpu)", NULL, false, NULL, NULL},                    \
-    {"--threads", NULL, ARG_INT, &(e).threads, "threads, 0 = one per processor", NULL, false, NULL, NULL},             \
-    {"--use-mmap", NULL, ARG_ON_OFF, &(e).use_mmap, "map weight files instead of reading them (default: on)", NULL, false, NULL, NULL}, \
-    {"--max-memory", NULL, ARG_SIZE, &(e).max_memory, "bytes the engine may plan for, e.g. 8GB; 0 = no limit", NULL, false, NULL, NULL}, \
-    {"--numerics", NULL, ARG_CHOICE, &(e).numerics, "loosest rounding of matrix product inputs", "auto|f32|f16|bf16|int8", false, NULL, NULL}, \
-    {"--batch-invariant", NULL, ARG_ON_OFF, &(e).batch_invariant, "same bits whatever else runs in a batch", NULL, false, NULL, NULL}, \
-    {"--trust-remote-code", NULL, ARG_FLAG, &(e).trust_remote_code, "accepted and ignored: checkpoint code is never run", NULL, false, NULL, NULL}
+#define ENGINE_ARGS_DEFAULT(invariant) \
+    { "cpu", "auto", 0, 0, true, (invariant), false }
+#define ENGINE_ARGS(e)                                                                                                   \
+    {"--device", NULL, ARG_STRING, &(e).device, "device to run on (cpu)", NULL, false, NULL, NULL},                      \
+        {"--threads", NULL, ARG_INT, &(e).threads, "threads, 0 = one per processor", NULL, false, NULL, NULL},           \
+        {"--use-mmap", NULL,  ARG_ON_OFF, &(e).use_mmap, "map weight files instead of reading them (default: on)",       \
+         NULL,         false, NULL,       NULL},                                                                         \
+        {"--max-memory", NULL, ARG_SIZE, &(e).max_memory, "bytes the engine may plan for, e.g. 8GB; 0 = no limit", NULL, \
+         false,          NULL, NULL},                                                                                    \
+        {"--numerics",                                                                                                   \
+         NULL,                                                                                                           \
+         ARG_CHOICE,                                                                                                     \
+         &(e).numerics,                                                                                                  \
+         "loosest rounding of matrix product inputs",                                                                    \
+         "auto|f32|f16|bf16|int8",                                                                                       \
+         false,                                                                                                          \
+         NULL,                                                                                                           \
+         NULL},                                                                                                          \
+        {"--batch-invariant",                                                                                            \
+         NULL,                                                                                                           \
+         ARG_ON_OFF,                                                                                                     \
+         &(e).batch_invariant,                                                                                           \
+         "same bits whatever else runs in a batch",                                                                      \
+         NULL,                                                                                                           \
+         false,                                                                                                          \
+         NULL,                                                                                                           \
+         NULL},                                                                                                          \
+    {                                                                                                                    \
+        "--trust-remote-code", NULL, ARG_FLAG, &(e).trust_remote_code,                                                   \
+            "accepted and ignored: checkpoint code is never run", NULL, false, NULL, NULL                                \
+    }
 lm_engine_options engine_args_options(const engine_args *args);
 
 /** Prints "PROG: error: MESSAGE" from err on stderr; returns the exit code 1. */

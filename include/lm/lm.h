@@ -27,15 +27,15 @@ extern "C" {
 
 /* ---------------------------------------------------------------- status */
 
-#define LM_STATUS_MAP(X)                                                                                               \
-    X(OK, "ok")                                                                                                        \
-    X(NOMEM, "out of memory")                                                                                          \
-    X(IO, "input/output error")                                                                                        \
-    X(FORMAT, "malformed input")                                                                                       \
-    X(UNSUPPORTED, "not supported")                                                                                    \
-    X(ARG, "invalid argument")                                                                                         \
-    X(BACKEND, "device error")                                                                                         \
-    X(CANCELLED, "cancelled")                                                                                          \
+#define LM_STATUS_MAP(X)            \
+    X(OK, "ok")                     \
+    X(NOMEM, "out of memory")       \
+    X(IO, "input/output error")     \
+    X(FORMAT, "malformed input")    \
+    X(UNSUPPORTED, "not supported") \
+    X(ARG, "invalid argument")      \
+    X(BACKEND, "device error")      \
+    X(CANCELLED, "cancelled")       \
     X(BUDGET, "budget exceeded")
 
 typedef enum lm_status {
@@ -92,16 +92,17 @@ typedef enum lm_numerics {
 /** Element type of the keys and values that a sequence holds. */
 typedef enum lm_kv_type { LM_KV_AUTO, LM_KV_F32, LM_KV_F16, LM_KV_BF16 } lm_kv_type;
 
-/** Options of lm_engine_open; lm_engine_options_default() gives the documented defaults. The same set in every command. */
+/** Options of lm_engine_open; lm_engine_options_default() gives the documented defaults. The same set in every command.
+ */
 typedef struct lm_engine_options {
-    const char *device;     /* NULL or "cpu" ("cuda" answers LM_UNSUPPORTED unless built with it) */
-    int threads;            /* 0: one per online processor */
-    bool use_mmap;          /* true: weights stay in the mapped file; false: read into memory */
-    int64_t max_memory;     /* bytes the engine may plan for (weights + KV + scratch); 0: no limit of ours */
-    lm_numerics numerics;   /* AUTO */
-    bool batch_invariant;   /* true: a sequence's bits never depend on what else is in a step */
-    int64_t max_step_rows;  /* internal slice of positions computed at once; 0: planned from the model's widths */
-    bool tokenizer_only;    /* open tokenizer and template, no weights: text functions only */
+    const char *device;    /* NULL or "cpu" ("cuda" answers LM_UNSUPPORTED unless built with it) */
+    int threads;           /* 0: one per online processor */
+    bool use_mmap;         /* true: weights stay in the mapped file; false: read into memory */
+    int64_t max_memory;    /* bytes the engine may plan for (weights + KV + scratch); 0: no limit of ours */
+    lm_numerics numerics;  /* AUTO */
+    bool batch_invariant;  /* true: a sequence's bits never depend on what else is in a step */
+    int64_t max_step_rows; /* internal slice of positions computed at once; 0: planned from the model's widths */
+    bool tokenizer_only;   /* open tokenizer and template, no weights: text functions only */
     /** Called while weights are read or mapped; may be NULL. Return false to cancel. */
     bool (*progress)(void *user, int64_t bytes_done, int64_t bytes_total);
     void *progress_user;
@@ -136,8 +137,8 @@ typedef struct lm_engine_info {
 } lm_engine_info;
 void lm_engine_get_info(const lm_engine *engine, lm_engine_info *info);
 
-/** Bytes in use now and at most since the last reset. `peak` counts what the run needed: weights (mapped ones too), keys
- *  and values, scratch, logits. `rss_peak` is the process's own high-water mark. */
+/** Bytes in use now and at most since the last reset. `peak` counts what the run needed: weights (mapped ones too),
+ * keys and values, scratch, logits. `rss_peak` is the process's own high-water mark. */
 typedef struct lm_memory_stats {
     int64_t weights, kv, scratch, total, peak, rss, rss_peak;
 } lm_memory_stats;
@@ -152,7 +153,8 @@ typedef struct lm_seq lm_seq;
 /** Creates an empty sequence. `type` AUTO follows the engine. */
 lm_status lm_seq_create(lm_engine *engine, lm_kv_type type, lm_seq **out, lm_error *err);
 void lm_seq_destroy(lm_seq *seq);
-/** A new sequence that shares the first `n_tokens` positions of `seq` (blocks are reference-counted, copied on write). */
+/** A new sequence that shares the first `n_tokens` positions of `seq` (blocks are reference-counted, copied on write).
+ */
 lm_status lm_seq_fork(const lm_seq *seq, int64_t n_tokens, lm_seq **out, lm_error *err);
 /** Drops all positions from `n_tokens` on. */
 lm_status lm_seq_trim(lm_seq *seq, int64_t n_tokens, lm_error *err);
@@ -167,8 +169,8 @@ lm_status lm_seq_load(lm_engine *engine, const char *path, lm_seq **out, lm_erro
 /* ---------------------------------------------------------------- sampling */
 
 /** Sampling parameters and the random state of one stream. Filters act on the untempered distribution in the order
- *  top-p, min-p, XTC, top-k, then categorical(logprobs / temp), as mlx-lm's make_sampler does. temp 0: argmax, lowest id
- *  wins a tie. */
+ *  top-p, min-p, XTC, top-k, then categorical(logprobs / temp), as mlx-lm's make_sampler does. temp 0: argmax, lowest
+ * id wins a tie. */
 typedef struct lm_sampler {
     float temp, top_p, min_p, xtc_probability, xtc_threshold;
     int32_t top_k, min_tokens_to_keep;
@@ -266,9 +268,10 @@ lm_status lm_detokenizer_finalize(lm_detokenizer *detokenizer, const char **segm
 const char *lm_tokenizer_chat_template(const lm_tokenizer *tokenizer);
 
 /** Renders a chat template. `template_text` NULL: the tokenizer's. `tokenizer` may be NULL when a template is given.
- *  `input_json`: a JSON object {"messages", "tools"?, "documents"?, "add_generation_prompt"?, "continue_final_message"?,
- *  further template variables; "strftime_now": ISO time that fixes the clock}. Special-token strings of the tokenizer
- *  are defined unless given. Steps, depth and output are bounded (LM_BUDGET). `*text` is freed with lm_free. */
+ *  `input_json`: a JSON object {"messages", "tools"?, "documents"?, "add_generation_prompt"?,
+ * "continue_final_message"?, further template variables; "strftime_now": ISO time that fixes the clock}. Special-token
+ * strings of the tokenizer are defined unless given. Steps, depth and output are bounded (LM_BUDGET). `*text` is freed
+ * with lm_free. */
 lm_status lm_chat_render(const lm_tokenizer *tokenizer, const char *template_text, const char *input_json, char **text,
                          size_t *length, lm_error *err);
 

@@ -17,8 +17,8 @@ typedef struct lm_tensor {
 
 typedef struct lm_checkpoint lm_checkpoint;
 /** Opens model*.safetensors of `folder` (mlx-lm's glob; where a name occurs in two files the later file in name order
- *  wins). model.safetensors.index.json, if present, is checked: it may only name plain files of the folder, and every tensor it lists
- *  must exist. use_mmap false: file data is read into anonymous memory with `threads` parallel readers.
+ *  wins). model.safetensors.index.json, if present, is checked: it may only name plain files of the folder, and every
+ * tensor it lists must exist. use_mmap false: file data is read into anonymous memory with `threads` parallel readers.
  *  `progress` may be NULL; false cancels. */
 lm_status lm_checkpoint_open(const char *folder, bool use_mmap, bool (*progress)(void *, int64_t, int64_t), void *user,
                              lm_checkpoint **out, lm_error *err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * safetensors.h: one safetensors file: header parsed and checked, data by reference. See docs/formats/safetensors.md. */
+ * safetensors.h: one safetensors file: header parsed and checked, data by reference. See docs/formats/safetensors.md.
+ */
 #ifndef LM_FORMAT_SAFETENSORS_H
 #define LM_FORMAT_SAFETENSORS_H
 #include "base/status.h"

@@ -17,7 +17,8 @@
 /* ---- op MATVEC and MATMAT: y[m, n] = sum_k x[m, k] * W[n, k] -------------------------------------------------
  * The same struct serves both. MATVEC rows are written for M of 1 to a few (weights stream once per activation row or
  * per few); MATMAT rows for any M. Under --batch-invariant only MATMAT rows are used.
- * Sequence: prep_bytes -> prep (rows m0..m1 of M, may be split over threads by rows) -> run (split over N by threads). */
+ * Sequence: prep_bytes -> prep (rows m0..m1 of M, may be split over threads by rows) -> run (split over N by threads).
+ */
 typedef struct lm_linear_impl {
     int n_step; /* ranges given to run begin at a multiple of this (and end at one, or at N) */
     int m_step; /* ranges given to prep begin at a multiple of this (and end at one, or at M) */
@@ -95,8 +96,8 @@ typedef struct lm_kernel_row {
 /** All rows, in kernels.def's order. */
 const lm_kernel_row *lm_kernel_rows(size_t *count);
 /** The best row for op and format among those that `cpu` can run and whose numerics class is not looser than `loosest`
- *  (order F32 < F16 < BF16 < INT8). For ATTN, ROW, KV, format is the element type. NULL only for unknown formats: a scalar row
- *  exists for everything. */
+ *  (order F32 < F16 < BF16 < INT8). For ATTN, ROW, KV, format is the element type. NULL only for unknown formats: a
+ * scalar row exists for everything. */
 const lm_kernel_row *lm_kernel_select(lm_op op, lm_format format, lm_layout layout, lm_numerics loosest, uint32_t cpu);
 
 /** Dequantizes row n of w to float32 (scalar; the definition of each format): out[k]. */

@@ -120,7 +120,8 @@ static void tile_times_panel(int64_t rows, int64_t pairs, const uint32_t *tile, 
     case r: inner(r, pairs, tile, panel, y, ldy, cols, add); break;
         ROWS(1)
         ROWS(2)
-        ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13)
+        ROWS(3)
+        ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13)
 #undef ROWS
             default : inner(MR, pairs, tile, panel, y, ldy, cols, add);
         break;

@@ -137,13 +137,14 @@ static void mm_tile(int64_t rows, int64_t kc, const float *tile, const float *pa
         ROWS(4)
         ROWS(5)
 #if MR > 6
-            ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11)
+        ROWS(6)
+        ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11)
 #endif
 #if MR > 12
-                ROWS(12) ROWS(13)
+            ROWS(12) ROWS(13)
 #endif
 #undef ROWS
-                    default : mm_inner(MR, kc, tile, panel, y, ldy, cols, add);
+                default : mm_inner(MR, kc, tile, panel, y, ldy, cols, add);
         break;
     }
 }
