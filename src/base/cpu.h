@@ -6,10 +6,11 @@
 #include <stdint.h>
 
 /* Profiles. AVX2 = AVX2+FMA+F16C+BMI2; AVX512 = F/BW/DQ/VL/CD on top of AVX2; both checked with XGETBV. */
-#define LM_CPU_MAP(X)                                                                                \
-    X(AVX2, "avx2", 0)                                                                               \
-    X(AVX512, "avx512", 1) X(VNNI, "vnni", 2) X(BF16, "bf16", 3) X(AMX, "amx", 4) X(NEON, "neon", 5) \
-        X(DOTPROD, "dotprod", 6) X(I8MM, "i8mm", 7)
+/* clang-format off */
+#define LM_CPU_MAP(X) \
+    X(AVX2, "avx2", 0) X(AVX512, "avx512", 1) X(VNNI, "vnni", 2) X(BF16, "bf16", 3) X(AMX, "amx", 4) \
+    X(NEON, "neon", 5) X(DOTPROD, "dotprod", 6) X(I8MM, "i8mm", 7)
+/* clang-format on */
 enum {
 #define LM_X(name, text, bit) LM_CPU_##name = 1u << (bit),
     LM_CPU_MAP(LM_X)

@@ -6,12 +6,14 @@
 #include <stdint.h>
 
 /* safetensors element types: X(enum, safetensors name, bytes) */
-#define LM_DTYPE_MAP(X)                                                                                         \
-    X(BOOL, "BOOL", 1)                                                                                          \
-    X(U8, "U8", 1)                                                                                              \
-    X(I8, "I8", 1) X(F8_E4M3, "F8_E4M3", 1) X(F8_E5M2, "F8_E5M2", 1) X(F8_E8M0, "F8_E8M0", 1) X(U16, "U16", 2)  \
-        X(I16, "I16", 2) X(F16, "F16", 2) X(BF16, "BF16", 2) X(U32, "U32", 4) X(I32, "I32", 4) X(F32, "F32", 4) \
-            X(U64, "U64", 8) X(I64, "I64", 8) X(F64, "F64", 8) X(C64, "C64", 8)
+/* clang-format off */
+#define LM_DTYPE_MAP(X) \
+    X(BOOL, "BOOL", 1) X(U8, "U8", 1) X(I8, "I8", 1) \
+    X(F8_E4M3, "F8_E4M3", 1) X(F8_E5M2, "F8_E5M2", 1) X(F8_E8M0, "F8_E8M0", 1) \
+    X(U16, "U16", 2) X(I16, "I16", 2) X(F16, "F16", 2) X(BF16, "BF16", 2) \
+    X(U32, "U32", 4) X(I32, "I32", 4) X(F32, "F32", 4) \
+    X(U64, "U64", 8) X(I64, "I64", 8) X(F64, "F64", 8) X(C64, "C64", 8)
+/* clang-format on */
 
 typedef enum lm_dtype {
 #define LM_X(name, text, bytes) LM_DTYPE_##name,
@@ -25,11 +27,12 @@ size_t lm_dtype_bytes(lm_dtype dtype);
 lm_dtype lm_dtype_find(const char *name, size_t length);
 
 /* Weight formats: what a kernel row is written for. See docs/formats/. X(enum, text, bits) */
-#define LM_FORMAT_MAP(X)                                                                           \
-    X(F32, "f32", 32)                                                                              \
-    X(F16, "f16", 16)                                                                              \
-    X(BF16, "bf16", 16) X(AFFINE2, "affine2", 2) X(AFFINE3, "affine3", 3) X(AFFINE4, "affine4", 4) \
-        X(AFFINE5, "affine5", 5) X(AFFINE6, "affine6", 6) X(AFFINE8, "affine8", 8)
+/* clang-format off */
+#define LM_FORMAT_MAP(X) \
+    X(F32, "f32", 32) X(F16, "f16", 16) X(BF16, "bf16", 16) \
+    X(AFFINE2, "affine2", 2) X(AFFINE3, "affine3", 3) X(AFFINE4, "affine4", 4) \
+    X(AFFINE5, "affine5", 5) X(AFFINE6, "affine6", 6) X(AFFINE8, "affine8", 8)
+/* clang-format on */
 
 typedef enum lm_format {
 #define LM_X(name, text, bits) LM_FORMAT_##name,

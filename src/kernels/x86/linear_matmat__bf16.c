@@ -115,17 +115,14 @@ INLINE void inner(int rows, int64_t pairs, const uint32_t *tile, const uint32_t 
 
 static void tile_times_panel(int64_t rows, int64_t pairs, const uint32_t *tile, const uint32_t *panel, float *y,
                              int64_t ldy, int64_t cols, bool add) {
+    /* clang-format off */
     switch (rows) {
-#define ROWS(r) \
-    case r: inner(r, pairs, tile, panel, y, ldy, cols, add); break;
-        ROWS(1)
-        ROWS(2)
-        ROWS(3)
-        ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13)
+#define ROWS(r) case r: inner(r, pairs, tile, panel, y, ldy, cols, add); break;
+    ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13)
 #undef ROWS
-            default : inner(MR, pairs, tile, panel, y, ldy, cols, add);
-        break;
+    default: inner(MR, pairs, tile, panel, y, ldy, cols, add); break;
     }
+    /* clang-format on */
 }
 
 INLINE void run(lm_format format, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y,

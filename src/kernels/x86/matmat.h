@@ -128,25 +128,20 @@ INLINE void mm_inner(int rows, int64_t kc, const float *tile, const float *panel
 
 static void mm_tile(int64_t rows, int64_t kc, const float *tile, const float *panel, float *y, int64_t ldy,
                     int64_t cols, bool add) {
+    /* clang-format off */
     switch (rows) {
-#define ROWS(r) \
-    case r: mm_inner(r, kc, tile, panel, y, ldy, cols, add); break;
-        ROWS(1)
-        ROWS(2)
-        ROWS(3)
-        ROWS(4)
-        ROWS(5)
+#define ROWS(r) case r: mm_inner(r, kc, tile, panel, y, ldy, cols, add); break;
+    ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5)
 #if MR > 6
-        ROWS(6)
-        ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11)
+    ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11)
 #endif
 #if MR > 12
-            ROWS(12) ROWS(13)
+    ROWS(12) ROWS(13)
 #endif
 #undef ROWS
-                default : mm_inner(MR, kc, tile, panel, y, ldy, cols, add);
-        break;
+    default: mm_inner(MR, kc, tile, panel, y, ldy, cols, add); break;
     }
+    /* clang-format on */
 }
 
 INLINE void mm_run(lm_format format, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y,
