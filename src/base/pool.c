@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Workers spin for a short while for the next job (decode hands out hundreds of jobs per token), then sleep on a
- * condition variable. Items are claimed one by one from a ticket that holds the job's number and the next item. The
- * caller waits for items, not for workers: a worker that the system has put aside holds nothing up unless it has
- * claimed an item, and if it wakes late it finds a newer number in the ticket and leaves. */
+ * condition variable. Items are claimed one by one from a ticket that holds the job's number and how many items are
+ * left. The caller waits for items, not for workers: a worker that the system has put aside holds nothing up unless it
+ * has claimed an item, and if it wakes late it finds a newer number in the ticket and leaves. */
 #include "base/pool.h"
 #include <assert.h>
 #include <pthread.h>
@@ -20,11 +20,13 @@ struct lm_pool {
     pthread_t *handles;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    _Atomic uint64_t ticket; /* job number << 32 | next item */
+    _Atomic uint64_t ticket; /* job number << 32 | items left */
     _Atomic int64_t done;    /* items finished of the current job */
     _Atomic int sleeping;
     _Atomic bool stop;
-    /* The job. Written only while no item is left unclaimed, so that a successful claim vouches for what was read. */
+    /* The job. Written only while no item is left, and a ticket never shows the same value twice: so a successful claim
+     * vouches for what was read since the ticket was. (A next-item ticket would not do: a late worker could read the
+     * next job's larger n beside the old, used-up ticket.) */
     _Atomic uint32_t n;
     _Atomic(void *) context;
     void (*_Atomic fn)(void *, int64_t, int);
@@ -49,13 +51,12 @@ static uint32_t job_of(uint64_t ticket) {
 
 static void claim_items(lm_pool *p, uint32_t job, int worker) {
     uint64_t t = atomic_load(&p->ticket);
-    for (;;) {
+    while (job_of(t) == job && (uint32_t)t > 0) {
         uint32_t n = atomic_load_explicit(&p->n, memory_order_relaxed);
         void *context = atomic_load_explicit(&p->context, memory_order_relaxed);
         void (*fn)(void *, int64_t, int) = atomic_load_explicit(&p->fn, memory_order_relaxed);
-        if (job_of(t) != job || (uint32_t)t >= n) return;
-        if (!atomic_compare_exchange_weak(&p->ticket, &t, t + 1)) continue;
-        fn(context, (int64_t)(uint32_t)t, worker);
+        if (!atomic_compare_exchange_weak(&p->ticket, &t, t - 1)) continue;
+        fn(context, (int64_t)(n - (uint32_t)t), worker);
         atomic_fetch_add(&p->done, 1);
         t = atomic_load(&p->ticket);
     }
@@ -118,10 +119,10 @@ lm_status lm_pool_create(int threads, lm_pool **out, lm_error *err) {
     return LM_OK;
 }
 
-/* Makes the job visible under the next number, with no item claimed, and wakes who sleeps. */
-static uint32_t publish(lm_pool *p) {
+/* Makes the job visible under the next number, with all its items left, and wakes who sleeps. */
+static uint32_t publish(lm_pool *p, uint32_t n) {
     uint32_t job = job_of(atomic_load(&p->ticket)) + 1;
-    atomic_store(&p->ticket, (uint64_t)job << 32);
+    atomic_store(&p->ticket, (uint64_t)job << 32 | n);
     if (atomic_load(&p->sleeping)) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->wake);
@@ -133,7 +134,7 @@ static uint32_t publish(lm_pool *p) {
 void lm_pool_destroy(lm_pool *p) {
     if (!p) return;
     atomic_store(&p->stop, true);
-    publish(p);
+    publish(p, 0);
     for (int i = 1; i < p->threads; i++) pthread_join(p->handles[i], NULL);
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->wake);
@@ -150,7 +151,7 @@ static void run_part(lm_pool *p, int64_t n, void (*fn)(void *, int64_t, int), vo
     atomic_store_explicit(&p->n, (uint32_t)n, memory_order_relaxed);
     atomic_store_explicit(&p->context, context, memory_order_relaxed);
     atomic_store_explicit(&p->fn, fn, memory_order_relaxed);
-    claim_items(p, publish(p), 0);
+    claim_items(p, publish(p, (uint32_t)n), 0);
     for (int spins = 0; atomic_load(&p->done) < n; spins++) {
         if (spins < SPINS)
             cpu_relax();
