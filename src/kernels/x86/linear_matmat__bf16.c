@@ -4,17 +4,15 @@
  * panels [k/2][NR] of 32-bit pairs. bf16 weights need no conversion at all: their transposed words are the panel. Every
  * output: one chain per block of KC inputs, the blocks added in order. */
 #if defined(__x86_64__)
-#include "kernels/x86/vec_avx512.h"
-
-#include "kernels/x86/panel.h"
+#include "kernels/x86/panel_bf16.h"
 
 #define MR 14
 #define KC 256
+_Static_assert(KC <= BP_KC, "a block fits the scratch of bp_strip");
 
 typedef struct bf_scratch {
     _Alignas(64) uint32_t panel[PANELS][KC / 2 * NR];
-    _Alignas(64) uint32_t words[KC / 4 * VL];
-    mm_groups groups;
+    bp_words words;
 } bf_scratch;
 
 static int64_t pairs_of(const lm_weight *w) {
@@ -31,11 +29,6 @@ static size_t prep_bytes(const lm_weight *w, int64_t m) {
 static size_t scratch_bytes(const lm_weight *w, int64_t m) {
     (void)w, (void)m;
     return (sizeof(bf_scratch) + 63) & ~(size_t)63;
-}
-
-/* 32 floats to 32 bfloat16, in order, to nearest even. */
-INLINE vi to_bf16(vf low, vf high) {
-    return (vi)_mm512_cvtne2ps_pbh(high, low);
 }
 
 static void prep_tile(const float *x, int64_t ldx, int64_t rows, int64_t k, uint32_t *out) {
@@ -57,40 +50,6 @@ static void prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, in
     (void)m;
     for (int64_t i = m0; i < m1; i += MR)
         prep_tile(x + i * ldx, ldx, m1 - i < MR ? m1 - i : MR, w->k, (uint32_t *)xp + tile_words(w) * (size_t)(i / MR));
-}
-
-/* 32 codes of every lane to 16 rows of pairs. */
-INLINE void expand32(const uint32_t *words, int bits, vf scale, vf bias, uint32_t *out) {
-    uint16_t order[32];
-    for (int j = 0; j < 16; j++) order[2 * j] = (uint16_t)j, order[2 * j + 1] = (uint16_t)(16 + j);
-    const vi interleave = vi_load(order);
-    vi v[8];
-    UNROLL for (int j = 0; j < bits; j++) v[j] = vi_load(words + j * VL);
-    UNROLL for (int i = 0; i < 32; i += 2) {
-        vf low = vf_fma(vf_from_int(mm_code(v, bits, i)), scale, bias);
-        vf high = vf_fma(vf_from_int(mm_code(v, bits, i + 1)), scale, bias);
-        vi_store(out + i / 2 * NR, _mm512_permutexvar_epi16(interleave, to_bf16(low, high)));
-    }
-}
-
-INLINE void strip(const lm_weight *w, lm_format format, int64_t n, int64_t n_last, int64_t k0, int64_t kc,
-                  bf_scratch *s, uint32_t *out) {
-    const int bits = lm_unpack_bits(format);
-    const uint8_t *row[VL];
-    for (int i = 0; i < VL; i++)
-        row[i] = (const uint8_t *)w->data + (size_t)(n + i < n_last ? n + i : n_last) * w->row_bytes +
-                 (size_t)(k0 * bits / 8);
-    if (format == LM_FORMAT_BF16) {
-        mm_words(row, 2 * kc, out, NR);
-        return;
-    }
-    mm_words(row, kc * bits / 8, s->words, VL);
-    mm_scales(w, n, n_last, k0 / w->group, (kc + w->group - 1) / w->group, &s->groups);
-    for (int64_t k = 0; k < kc; k += 32) {
-        int64_t g = k / w->group;
-        expand32(s->words + k / 32 * bits * VL, bits, vf_load(s->groups.scales[g]), vf_load(s->groups.biases[g]),
-                 out + k / 2 * NR);
-    }
 }
 
 INLINE void inner(int rows, int64_t pairs, const uint32_t *tile, const uint32_t *panel, float *y, int64_t ldy,
@@ -132,7 +91,8 @@ INLINE void run(lm_format format, const lm_weight *w, const void *xp, int64_t m,
         for (int64_t k0 = 0; k0 < w->k; k0 += KC) {
             int64_t kc = w->k - k0 < KC ? w->k - k0 : KC, end = n1 - n < PANELS * NR ? n1 : n + PANELS * NR;
             for (int64_t at = n; at < end; at += VL)
-                strip(w, format, at, n1 - 1, k0, kc, s, s->panel[(at - n) / NR] + ((at - n) / VL % 2) * VL);
+                bp_strip(w, format, at, n1 - 1, k0, kc, &s->words, s->panel[(at - n) / NR] + ((at - n) / VL % 2) * VL,
+                         NULL);
             for (int64_t i = 0; i < m; i += MR) {
                 const uint32_t *tile = (const uint32_t *)xp + tile_words(w) * (size_t)(i / MR) + k0 / 2 * MR;
                 for (int64_t p = n; p < end; p += NR)

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT
+ * linear_matmat__amx.c: MATMAT rows on AMX tiles (tdpbf16ps), in two classes.
+ *   BF16: activations and dequantized weights rounded to bfloat16.
+ *   F16 (suffix _split): both kept as high + low bfloat16 parts; high*high + low*high + high*low, whose error, about
+ *   2^-16 of each product, is below that of float16 inputs. For float16 checkpoints.
+ *
+ * Activations: blocks of 16 rows, [k/32][16][32] bfloat16: a tile each. Weights: panels of panel_bf16.h, BP_KC inputs
+ * of up to PANELS_N * NR outputs in the second-level cache. 2 x 2 tiles of sums: 4 loads for 4 products. Every output:
+ * one chain per block of BP_KC inputs, the blocks added in order; so M and the split of N leave no trace in the bits.
+ *
+ * The instructions are written out: gcc 12's intrinsics for ldtilecfg and tileloadd don't tell the compiler which
+ * memory they read, so that it drops the stores before them. */
+#if defined(__x86_64__)
+#include "kernels/x86/panel_bf16.h"
+
+#define BLOCK 16    /* rows of a tile */
+#define PANELS_N 16 /* panels dequantized together */
+#define TILE_HALVES (BLOCK * 32)
+
+typedef struct amx_scratch {
+    _Alignas(64) uint32_t panel[2][PANELS_N][BP_KC / 2 * NR];
+    _Alignas(64) float sums[4][BLOCK * VL];
+    bp_words words;
+} amx_scratch;
+
+/* ---- the instructions ---- */
+
+/* Palette 1: eight tiles of 16 rows of 64 bytes. */
+typedef struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_config;
+_Static_assert(sizeof(tile_config) == 64, "what ldtilecfg reads");
+
+static void tiles_begin(void) {
+    tile_config c = {.palette = 1};
+    for (int i = 0; i < 8; i++) c.row_bytes[i] = 64, c.rows[i] = BLOCK;
+    __asm__ __volatile__("ldtilecfg %0" ::"m"(c));
+}
+static void tiles_end(void) {
+    __asm__ __volatile__("tilerelease");
+}
+#define TILE_ZERO(t) __asm__ __volatile__("tilezero %%tmm" #t ::)
+#define TILE_LOAD(t, from, stride) \
+    __asm__ __volatile__("tileloadd (%0,%1,1), %%tmm" #t ::"r"(from), "r"((size_t)(stride)) : "memory")
+#define TILE_STORE(t, to, stride) \
+    __asm__ __volatile__("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(to), "r"((size_t)(stride)) : "memory")
+#define TILE_MULTIPLY(c, a, b) __asm__ __volatile__("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+
+/* ---- activations ---- */
+
+static int64_t steps_of(const lm_weight *w) {
+    return (w->k + 31) / 32;
+}
+/* Halves of one block of rows, one part. */
+static size_t block_halves(const lm_weight *w) {
+    return (size_t)steps_of(w) * TILE_HALVES;
+}
+static size_t blocks_of(int64_t m) {
+    return (size_t)((m + BLOCK - 1) / BLOCK);
+}
+static size_t prep_bytes(const lm_weight *w, int64_t m) {
+    return block_halves(w) * 2 * blocks_of(m);
+}
+static size_t prep_bytes_split(const lm_weight *w, int64_t m) {
+    return 2 * prep_bytes(w, m);
+}
+static size_t scratch_bytes(const lm_weight *w, int64_t m) {
+    (void)w, (void)m;
+    return (sizeof(amx_scratch) + 63) & ~(size_t)63;
+}
+
+/* Rows that are missing become zeros: their products are never stored. */
+INLINE void prep_block(const float *x, int64_t ldx, int64_t rows, int64_t k, uint16_t *high, uint16_t *low) {
+    for (int64_t k0 = 0; k0 < k; k0 += 32)
+        for (int64_t r = 0; r < BLOCK; r++) {
+            const float *from = x + r * ldx + k0;
+            size_t at = (size_t)(k0 / 32) * TILE_HALVES + (size_t)r * 32;
+            vf a = vf_zero(), b = vf_zero();
+            if (r < rows) {
+                a = vf_load_n(from, k - k0);
+                if (k - k0 > VL) b = vf_load_n(from + VL, k - k0 - VL);
+            }
+            vi rounded = to_bf16(a, b);
+            vi_store(high + at, rounded);
+            if (low) vi_store(low + at, bf16_rest(a, b, rounded));
+        }
+}
+
+static void prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, int64_t m1, int64_t m, void *xp) {
+    (void)m;
+    for (int64_t i = m0; i < m1; i += BLOCK)
+        prep_block(x + i * ldx, ldx, m1 - i < BLOCK ? m1 - i : BLOCK, w->k,
+                   (uint16_t *)xp + block_halves(w) * (size_t)(i / BLOCK), NULL);
+}
+static void prep_split(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, int64_t m1, int64_t m, void *xp) {
+    uint16_t *low = (uint16_t *)xp + block_halves(w) * blocks_of(m);
+    for (int64_t i = m0; i < m1; i += BLOCK) {
+        size_t at = block_halves(w) * (size_t)(i / BLOCK);
+        prep_block(x + i * ldx, ldx, m1 - i < BLOCK ? m1 - i : BLOCK, w->k, (uint16_t *)xp + at, low + at);
+    }
+}
+
+/* ---- products ---- */
+
+/* Tiles 4, 5: activations; 6, 7: weights; 0..3: sums. `two`: two blocks of rows. */
+INLINE void load_rows(const uint16_t *a, size_t next, bool two) {
+    TILE_LOAD(4, a, 64);
+    if (two) TILE_LOAD(5, a + next, 64);
+}
+INLINE void load_panel(const uint32_t *b) {
+    TILE_LOAD(6, b, NR * 4);
+    TILE_LOAD(7, b + VL, NR * 4);
+}
+INLINE void multiply(bool two) {
+    TILE_MULTIPLY(0, 4, 6);
+    TILE_MULTIPLY(1, 4, 7);
+    if (two) {
+        TILE_MULTIPLY(2, 5, 6);
+        TILE_MULTIPLY(3, 5, 7);
+    }
+}
+
+/* sums of `steps` x 32 inputs. high, low: activations' parts; next: halves to the second block of rows. */
+INLINE void inner(bool split, bool two, int64_t steps, const uint16_t *high, const uint16_t *low, size_t next,
+                  const uint32_t *panel, const uint32_t *rest, amx_scratch *s) {
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
+    for (int64_t i = 0; i < steps; i++) {
+        load_panel(panel + i * BLOCK * NR);
+        if (split) {
+            load_rows(low + i * TILE_HALVES, next, two);
+            multiply(two);
+        }
+        load_rows(high + i * TILE_HALVES, next, two);
+        multiply(two);
+        if (split) {
+            load_panel(rest + i * BLOCK * NR);
+            multiply(two);
+        }
+    }
+    TILE_STORE(0, s->sums[0], 64);
+    TILE_STORE(1, s->sums[1], 64);
+    if (two) {
+        TILE_STORE(2, s->sums[2], 64);
+        TILE_STORE(3, s->sums[3], 64);
+    }
+}
+
+/* y[rows, cols] (+)= sums */
+static void put(const amx_scratch *s, int64_t rows, int64_t cols, float *y, int64_t ldy, bool add) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols; c += VL) {
+            vf v = vf_load(s->sums[r / BLOCK * 2 + c / VL] + r % BLOCK * VL);
+            float *to = y + r * ldy + c;
+            vf_store_n(to, add ? vf_add(vf_load_n(to, cols - c), v) : v, cols - c);
+        }
+}
+
+INLINE void run(bool split, lm_format format, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1,
+                float *y, int64_t ldy, void *scratch) {
+    amx_scratch *s = scratch;
+    const size_t next = block_halves(w);
+    const uint16_t *high = xp, *low = high + next * blocks_of(m);
+    tiles_begin();
+    for (int64_t n = n0; n < n1; n += PANELS_N * NR)
+        for (int64_t k0 = 0; k0 < w->k; k0 += BP_KC) {
+            int64_t kc = w->k - k0 < BP_KC ? w->k - k0 : BP_KC, end = n1 - n < PANELS_N * NR ? n1 : n + PANELS_N * NR;
+            int64_t steps = (kc + 31) / 32;
+            for (int64_t at = n; at < end; at += VL) {
+                size_t to = (size_t)((at - n) / VL % 2) * VL;
+                bp_strip(w, format, at, n1 - 1, k0, kc, &s->words, s->panel[0][(at - n) / NR] + to,
+                         split ? s->panel[1][(at - n) / NR] + to : NULL);
+            }
+            for (int64_t i = 0; i < m; i += 2 * BLOCK) {
+                size_t from = next * (size_t)(i / BLOCK) + (size_t)(k0 / 32) * TILE_HALVES;
+                for (int64_t p = n; p < end; p += NR) {
+                    const uint32_t *panel = s->panel[0][(p - n) / NR], *rest = s->panel[1][(p - n) / NR];
+                    if (m - i > BLOCK)
+                        inner(split, true, steps, high + from, low + from, next, panel, rest, s);
+                    else
+                        inner(split, false, steps, high + from, low + from, next, panel, rest, s);
+                    put(s, m - i < 2 * BLOCK ? m - i : 2 * BLOCK, end - p < NR ? end - p : NR, y + i * ldy + p, ldy,
+                        k0 > 0);
+                }
+            }
+        }
+    tiles_end();
+}
+
+#define LM_MATMAT_AMX(FORMAT, name, suffix, split)                                                                  \
+    static void run_##name##suffix(const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, \
+                                   int64_t ldy, void *scratch) {                                                    \
+        run(split, LM_FORMAT_##FORMAT, w, xp, m, n0, n1, y, ldy, scratch);                                          \
+    }                                                                                                               \
+    const lm_linear_impl lm_matmat_##name##suffix##__amx = {NR,           BLOCK,         prep_bytes##suffix,        \
+                                                            prep##suffix, scratch_bytes, run_##name##suffix}
+#define LM_MATMAT_AMX_BOTH(FORMAT, name)  \
+    LM_MATMAT_AMX(FORMAT, name, , false); \
+    LM_MATMAT_AMX(FORMAT, name, _split, true)
+
+LM_MATMAT_AMX(BF16, bf16, , false);
+LM_MATMAT_AMX(F16, f16, _split, true);
+LM_MATMAT_AMX_BOTH(AFFINE2, affine2);
+LM_MATMAT_AMX_BOTH(AFFINE3, affine3);
+LM_MATMAT_AMX_BOTH(AFFINE4, affine4);
+LM_MATMAT_AMX_BOTH(AFFINE5, affine5);
+LM_MATMAT_AMX_BOTH(AFFINE6, affine6);
+LM_MATMAT_AMX_BOTH(AFFINE8, affine8);
+#else
+typedef int lm_empty_translation_unit;
+#endif
