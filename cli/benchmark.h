@@ -7,7 +7,7 @@
 typedef struct bench_args {
     const char *model;
     int64_t prompt_tokens, generation_tokens, batch_size, num_trials, prefill_step_size, delay;
-    bool json;
+    bool json, ceilings, profile;
     engine_args engine;
 } bench_args;
 
@@ -16,6 +16,38 @@ typedef struct bench_trial {
     double prompt_tps, generation_tps, peak_memory, total_time, rss;
 } bench_trial;
 
+#define BENCH_CEILINGS 12 /* 1, 2, 4, ... 1024 threads, and all */
+#define BENCH_STAGES 32
+#define BENCH_BATCH 32 /* sequences decoded together, as mlx-lm does */
+
+typedef struct bench_profile {
+    lm_stage stages[BENCH_STAGES];
+    size_t n;
+    int64_t tokens;
+    double seconds; /* of all of it, stages or not */
+} bench_profile;
+
+/** What --ceilings and --profile add; zeros without them. */
+typedef struct bench_limits {
+    lm_ceilings ceilings[BENCH_CEILINGS]; /* the last one: the engine's threads */
+    size_t n_ceilings;
+    double token_bytes, token_operations;  /* of a generated token; of a prompt token */
+    double read, peak;                     /* the ceilings that these are measured by */
+    double generation_share, prompt_share; /* 1: all of it */
+    bench_profile prompt, generation;
+} bench_limits;
+
+lm_status bench_measure_ceilings(const lm_engine *engine, bench_limits *l, lm_error *err);
+/** Fills the shares, given mean speeds. */
+void bench_shares(const bench_args *a, const lm_engine *engine, const lm_engine_info *info, double prompt_tps,
+                  double generation_tps, bench_limits *l);
+void bench_take_stages(const lm_engine *engine, bench_profile *p, int64_t tokens, double seconds);
+void bench_limits_print(FILE *f, const bench_limits *l, double prompt_tps, double generation_tps);
+void bench_limits_json(const bench_limits *l, json_t *to);
+/** Mean of the trials' prompt or generation speed. */
+double bench_mean_tps(const bench_trial *trials, int64_t n, bool generation);
+
 /** Prints the averages (and error bars on stderr), or the JSON object. `trials` [a->num_trials]. */
-lm_status bench_report(const bench_args *a, const lm_engine_info *info, const bench_trial *trials, lm_error *err);
+lm_status bench_report(const bench_args *a, const lm_engine_info *info, const bench_trial *trials,
+                       const bench_limits *limits, lm_error *err);
 #endif

@@ -46,6 +46,10 @@ static summary summarize(const bench_trial *trials, int64_t n, size_t figure) {
     return s;
 }
 
+double bench_mean_tps(const bench_trial *trials, int64_t n, bool generation) {
+    return summarize(trials, n, generation ? 1 : 0).mean;
+}
+
 static void print_lines(const bench_args *a, const bench_trial *trials) {
     FILE *f = a->json ? stderr : stdout;
     fprintf(f, "Averages: ");
@@ -95,7 +99,8 @@ static json_t *model_json(const bench_args *a, const lm_engine_info *info) {
                      (json_int_t)info->vocab_size, "kv_bytes_per_token", (json_int_t)info->kv_bytes_per_token);
 }
 
-static lm_status print_json(const bench_args *a, const lm_engine_info *info, const bench_trial *trials, lm_error *err) {
+static lm_status print_json(const bench_args *a, const lm_engine_info *info, const bench_trial *trials,
+                            const bench_limits *limits, lm_error *err) {
     json_t *sums = json_object();
     for (size_t i = 0; i < N_FIGURES; i++)
         json_object_set_new(sums, figures[i].name, summary_json(trials, a->num_trials, i));
@@ -105,13 +110,17 @@ static lm_status print_json(const bench_args *a, const lm_engine_info *info, con
                   lm_version_mlx_lm(), "mlx", lm_version_mlx(), "settings", settings_json(a, info), "load_seconds",
                   info->load_seconds, "trials", trials_json(trials, a->num_trials), "summary", sums);
     if (!o) return cli_error(err, LM_NOMEM, "the results could not be written as JSON");
+    bench_limits_json(limits, o);
     cli_json_print(stdout, o, 4, true);
     putchar('\n');
     json_decref(o);
     return LM_OK;
 }
 
-lm_status bench_report(const bench_args *a, const lm_engine_info *info, const bench_trial *trials, lm_error *err) {
+lm_status bench_report(const bench_args *a, const lm_engine_info *info, const bench_trial *trials,
+                       const bench_limits *limits, lm_error *err) {
     print_lines(a, trials);
-    return a->json ? print_json(a, info, trials, err) : LM_OK;
+    bench_limits_print(a->json ? stderr : stdout, limits, bench_mean_tps(trials, a->num_trials, false),
+                       bench_mean_tps(trials, a->num_trials, true));
+    return a->json ? print_json(a, info, trials, limits, err) : LM_OK;
 }

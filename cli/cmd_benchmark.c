@@ -8,8 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#define PREFILL_BATCH 8     /* prompts read together, as mlx-lm does */
-#define COMPLETION_BATCH 32 /* sequences decoded together */
+#define PREFILL_BATCH 8 /* prompts read together, as mlx-lm does */
 #define BURST 64
 
 /* ---------------------------------------------------------------- one sequence */
@@ -107,8 +106,8 @@ static lm_status run_batch(lm_engine *engine, const bench_args *a, const int32_t
                            lm_error *err) {
     double start = cli_now(), prefill = 0;
     lm_status status = LM_OK;
-    for (int64_t from = 0; status == LM_OK && from < a->batch_size; from += COMPLETION_BATCH) {
-        int64_t n = a->batch_size - from < COMPLETION_BATCH ? a->batch_size - from : COMPLETION_BATCH;
+    for (int64_t from = 0; status == LM_OK && from < a->batch_size; from += BENCH_BATCH) {
+        int64_t n = a->batch_size - from < BENCH_BATCH ? a->batch_size - from : BENCH_BATCH;
         const int32_t *part = prompts + from * a->prompt_tokens;
         batch b;
         status = batch_create(engine, (size_t)n, &b, err);
@@ -168,6 +167,38 @@ static lm_status run_trials(lm_engine *engine, const bench_args *a, const int32_
     return LM_OK;
 }
 
+/* One more batch, with stage clocks. */
+static lm_status run_profile(lm_engine *engine, const bench_args *a, const int32_t *prompts, bench_limits *l,
+                             lm_error *err) {
+    batch b;
+    const size_t n = (size_t)(a->batch_size < BENCH_BATCH ? a->batch_size : BENCH_BATCH);
+    lm_status status = batch_create(engine, n, &b, err);
+    if (status != LM_OK) return status;
+    double start = cli_now();
+    if (status == LM_OK) status = lm_engine_profile(engine, true, err);
+    if (status == LM_OK) status = batch_prefill(engine, a, prompts, &b, err);
+    if (status == LM_OK && a->prompt_tokens > 1)
+        bench_take_stages(engine, &l->prompt, (int64_t)n * (a->prompt_tokens - 1), cli_now() - start);
+    start = cli_now();
+    if (status == LM_OK) status = lm_engine_profile(engine, true, err);
+    if (status == LM_OK) status = batch_decode(engine, a, prompts, &b, err);
+    if (status == LM_OK)
+        bench_take_stages(engine, &l->generation, (int64_t)n * a->generation_tokens, cli_now() - start);
+    if (status == LM_OK) status = lm_engine_profile(engine, false, err);
+    batch_free(&b);
+    return status;
+}
+
+static lm_status measure_limits(lm_engine *engine, const bench_args *a, const lm_engine_info *info,
+                                const int32_t *prompts, const bench_trial *trials, bench_limits *l, lm_error *err) {
+    lm_status status = LM_OK;
+    if (a->ceilings) status = bench_measure_ceilings(engine, l, err);
+    if (status == LM_OK && a->profile) status = run_profile(engine, a, prompts, l, err);
+    bench_shares(a, engine, info, bench_mean_tps(trials, a->num_trials, false),
+                 bench_mean_tps(trials, a->num_trials, true), l);
+    return status;
+}
+
 static lm_status measure(lm_engine *engine, const bench_args *a, lm_error *err) {
     lm_engine_info info;
     lm_engine_get_info(engine, &info);
@@ -182,7 +213,9 @@ static lm_status measure(lm_engine *engine, const bench_args *a, lm_error *err) 
         lm_random_randint(seed.key, 0, (int32_t)info.vocab_size, n, prompts);
         status = run_trials(engine, a, prompts, trials, err);
     }
-    if (status == LM_OK) status = bench_report(a, &info, trials, err);
+    bench_limits limits = {0};
+    if (status == LM_OK) status = measure_limits(engine, a, &info, prompts, trials, &limits, err);
+    if (status == LM_OK) status = bench_report(a, &info, trials, &limits, err);
     free(prompts);
     free(trials);
     return status;
@@ -232,6 +265,11 @@ int cmd_benchmark(int argc, char **argv) {
         {"--delay", NULL, ARG_INT, &a.delay, "seconds to wait before each trial", NULL, false, NULL, NULL},
         {"--json", NULL, ARG_FLAG, &a.json, "print one JSON object to stdout, the lines to stderr", NULL, false, NULL,
          NULL},
+        {"--ceilings", NULL, ARG_FLAG, &a.ceilings,
+         "after the trials, measure the machine and print each figure's share of what it can do", NULL, false, NULL,
+         NULL},
+        {"--profile", NULL, ARG_FLAG, &a.profile, "after the trials, show where the time goes, stage by stage", NULL,
+         false, NULL, NULL},
         ENGINE_ARGS(a.engine),
         {0},
     };

@@ -147,6 +147,33 @@ void lm_engine_reset_peak(lm_engine *engine);
 /** Bytes that one sequence of `n_tokens` positions will take (keys and values, whole blocks). */
 int64_t lm_engine_plan_kv(const lm_engine *engine, int64_t n_tokens, lm_kv_type type);
 
+/** What this machine does at most with `threads` threads: bytes read in a second (of 2 MB pages of memory; of the
+ * engine's own weights, where they lie), operations in a second of its widest matrix instructions on registers. 0:
+ * none. */
+typedef struct lm_ceilings {
+    int threads;
+    double read_anonymous, read_weights, peak_f32, peak_bf16, peak_int8;
+} lm_ceilings;
+/** Measures with 1, 2, 4, ... and at last all of the engine's threads: `*n` entries, at most `room` (> 0). Takes some
+ * seconds and 512 MB. LM_ARG without weights, LM_NOMEM. */
+lm_status lm_engine_measure_ceilings(const lm_engine *engine, lm_ceilings *out, size_t room, size_t *n, lm_error *err);
+/** Bytes of weights, keys and values that computing one token at position `depth` reads. */
+double lm_engine_plan_token_bytes(const lm_engine *engine, int64_t depth);
+/** Additions and multiplications of a prompt: products with weights, causal attention, one row of logits. */
+double lm_engine_plan_prompt_operations(const lm_engine *engine, int64_t n_tokens);
+
+/** One stage of a step: seconds of the calling thread's wall clock, calls, and the bytes of weights that were named. */
+typedef struct lm_stage {
+    const char *name;
+    double seconds;
+    uint64_t calls, bytes;
+} lm_stage;
+/** Starts stage clocks from zero, or stops them. LM_UNSUPPORTED where the device has none. */
+lm_status lm_engine_profile(lm_engine *engine, bool on, lm_error *err);
+/** Stages since the start, those that were called: at most `room`. Returns how many. Names live as long as the program.
+ */
+size_t lm_engine_get_stages(const lm_engine *engine, lm_stage *out, size_t room);
+
 /* ---------------------------------------------------------------- sequences */
 
 typedef struct lm_seq lm_seq;

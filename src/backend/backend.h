@@ -102,6 +102,10 @@ struct lm_backend {
     /** Reads logits [*, vocab] and fills what each item wants. */
     lm_status (*sample)(lm_backend *b, const float *logits, int64_t vocab, const lm_sample_item *items, int64_t n,
                         lm_error *err);
+
+    /** Stage clocks: starts them from zero or stops them; lists the stages that were called. NULL: none. */
+    void (*profile)(lm_backend *b, bool on);
+    size_t (*stages)(const lm_backend *b, lm_stage *out, size_t room);
 };
 
 typedef struct lm_backend_options {

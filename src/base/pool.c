@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Workers spin for a short while for the next job (decode hands out hundreds of jobs per token), then sleep on a
- * condition variable. Items are claimed one by one from a ticket that holds the job's number and how many items are
- * left. The caller waits for items, not for workers: a worker that the system has put aside holds nothing up unless it
- * has claimed an item, and if it wakes late it finds a newer number in the ticket and leaves. */
+ * Workers spin for a short while for the next job, then yield, then sleep on a condition variable. Items are claimed
+ * one by one from a ticket that holds the job's number and how many items are left. The caller waits for items, not for
+ * workers: a worker that the system has put aside holds nothing up unless it has claimed an item, and if it wakes late
+ * it finds a newer number in the ticket and leaves. */
 #include "base/pool.h"
 #include <assert.h>
 #include <pthread.h>
@@ -13,7 +13,11 @@
 #include <unistd.h>
 
 #define MAX_THREADS 1024
-#define SPINS 20000 /* about 50 to 100 us: longer than the gap between two ops of a decode step */
+/* Decode hands out hundreds of jobs a token, a few microseconds apart: SPINS bridge that without a system call. Whoever
+ * waits longer offers its core with every further look, because what it waits for may need that core: on a busy machine
+ * the system likes to put the threads of one process together. After YIELDS looks a worker sleeps. */
+#define SPINS 2000
+#define YIELDS 200
 
 struct lm_pool {
     int threads;
@@ -68,6 +72,11 @@ static uint32_t wait_for_job(lm_pool *p, uint32_t seen) {
         uint32_t job = job_of(atomic_load(&p->ticket));
         if (job != seen) return job;
         cpu_relax();
+    }
+    for (int i = 0; i < YIELDS; i++) {
+        uint32_t job = job_of(atomic_load(&p->ticket));
+        if (job != seen) return job;
+        sched_yield();
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->sleeping, 1);
@@ -156,7 +165,7 @@ static void run_part(lm_pool *p, int64_t n, void (*fn)(void *, int64_t, int), vo
         if (spins < SPINS)
             cpu_relax();
         else
-            sched_yield(); /* another process has a worker's core: give ours away */
+            sched_yield(); /* the worker that has the last items may be waiting for this very core */
     }
 }
 

@@ -200,6 +200,18 @@ void lm_engine_reset_peak(lm_engine *e) {
     if (e->backend) e->backend->peak = lm_mem_total(e->backend);
 }
 
+lm_status lm_engine_profile(lm_engine *e, bool on, lm_error *err) {
+    if (!e->backend || !e->backend->profile) return lm_fail(err, LM_UNSUPPORTED, "this device has no stage clocks");
+    pthread_mutex_lock(&e->lock);
+    e->backend->profile(e->backend, on);
+    pthread_mutex_unlock(&e->lock);
+    return LM_OK;
+}
+
+size_t lm_engine_get_stages(const lm_engine *e, lm_stage *out, size_t room) {
+    return e->backend && e->backend->stages ? e->backend->stages(e->backend, out, room) : 0;
+}
+
 lm_dtype lm_engine_kv_dtype(const lm_engine *e, lm_kv_type type) {
     switch (type) {
     case LM_KV_F32: return LM_DTYPE_F32;

@@ -36,6 +36,16 @@ done
 [ "$(grep -c '"total_time": [0-9]' "$dir/json")" -eq 3 ] || fail "trials in the JSON"
 head -1 "$dir/json" | grep -q '^{$' || fail "stdout holds more than JSON"
 
+"$bin" benchmark --model "$model" -p 20 -g 3 -n 1 -b 2 --ceilings --profile >"$dir/out" 2>"$dir/err" || fail "ceilings: $(cat "$dir/err")"
+for line in '^Ceilings, 1 thread: read [0-9.]* GB/s' '^Share of ceiling: generation ' '^Profile of the prompt' '^Profile of generation' \
+    '^  attention  *[0-9.]*% ' '^  output products ' '^  outside of stages '; do
+    grep -q "$line" "$dir/out" || fail "no line $line: $(cat "$dir/out")"
+done
+"$bin" benchmark --model "$model" -p 2 -g 2 -n 1 --ceilings --profile --json >"$dir/json" 2>"$dir/err" || fail "ceilings as JSON"
+for key in ceilings read_weights peak_f32 shares token_bytes profile outside stage; do
+    grep -q "\"$key\": " "$dir/json" || fail "no \"$key\" in the JSON"
+done
+
 "$bin" benchmark --model "$model" -p 1 -g 1 -n 1 >/dev/null 2>&1 || fail "one token in, one out"
 "$bin" benchmark --model "$model" -p 1 -g 1 -n 1 -b 33 >/dev/null 2>&1 || fail "more sequences than decode together"
 for flags in '-p 0' '-g 0' '-b 0' '-n 0' '-p -1' '--prefill-step-size 0' '--delay -1'; do

@@ -215,7 +215,10 @@ lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **
                            .add = cpu_add,
                            .gather = cpu_gather,
                            .moe = cpu_moe,
-                           .sample = cpu_sample};
+                           .sample = cpu_sample,
+                           .profile = cpu_profile,
+                           .stages = cpu_stages};
+    c->ops = c->base;
     *out = &c->base;
     return LM_OK;
 }

@@ -9,6 +9,7 @@
 /* At most this many rows go through the mat-vec kernels, which stream the weights once per row or few rows. */
 #define CPU_MATVEC_MAX_ROWS 4
 #define CPU_MAX_ITEMS 8
+#define CPU_STAGES 16 /* clocks of profile.c */
 
 /** A buffer that grows and is never given back before the back end is destroyed. */
 typedef struct cpu_scratch {
@@ -16,8 +17,15 @@ typedef struct cpu_scratch {
     size_t bytes;
 } cpu_scratch;
 
+typedef struct cpu_stage {
+    double seconds;
+    uint64_t calls, bytes;
+} cpu_stage;
+
 typedef struct cpu_backend {
     lm_backend base;
+    lm_backend ops; /* base's functions as they are without clocks */
+    cpu_stage stages[CPU_STAGES];
     lm_pool *pool;
     int threads;
     uint32_t flags;
@@ -63,4 +71,6 @@ lm_status cpu_attention(lm_backend *b, const lm_attn_shape *s, const float *q, i
                         const lm_attn_segment *segments, int n_segments, float *out, int64_t ldo, lm_error *err);
 lm_status cpu_moe(lm_backend *b, const lm_moe_weights *w, const float *router, const float *x, int64_t hidden,
                   int64_t m, float *y, lm_error *err);
+void cpu_profile(lm_backend *b, bool on);
+size_t cpu_stages(const lm_backend *b, lm_stage *out, size_t room);
 #endif

@@ -5,21 +5,10 @@
  * with E whole codes; activations are permuted in prep so that code i of every lane meets its x in one load, divided by
  * the power of two that masking without a shift leaves on the code. No lane spans two groups, so a block's lane sums
  * are multiplied by their scale once. Biases meet the groups' sums of x, which prep makes. */
-#include "kernels/rows.h"
-#include "kernels/unpack.h"
-#include "kernels/x86/unroll.h"
+#include "kernels/x86/matvec_parts.h"
 
-#define MV_ROWS 4
-#define MV_OUTS 2     /* outputs taken together when there is one row: x is loaded once for both */
-#define MV_AHEAD 2048 /* bytes of weights that are asked for in advance, at least */
+#define MV_OUTS 2 /* outputs taken together when there is one row: x is loaded once for both */
 
-INLINE int64_t mv_up(int64_t n, int64_t step) {
-    return (n + step - 1) / step * step;
-}
-/* E: whole codes in a lane of vi_load_codes. */
-INLINE int mv_lane_codes(int bits) {
-    return bits == 2 ? 16 : bits < 5 ? 8 : 4;
-}
 INLINE int mv_group_shift(const lm_weight *w) {
     return w->group == 32 ? 5 : w->group == 64 ? 6 : 7;
 }
@@ -78,12 +67,6 @@ static void mv_prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0,
         }
         for (int64_t g = groups; g < mv_up(groups, VL); g++) sums[g] = 0;
     }
-}
-
-INLINE vf mv_load_scales(const lm_weight *w, const void *p, int64_t at, int64_t n) {
-    if (w->scale_type == LM_DTYPE_F16) return vf_load_f16_n((const uint8_t *)p + 2 * at, n);
-    if (w->scale_type == LM_DTYPE_BF16) return vf_load_bf16_n((const uint8_t *)p + 2 * at, n);
-    return vf_load_n((const float *)(const void *)((const uint8_t *)p + 4 * at), n);
 }
 
 /* What does not change from output to output. */
