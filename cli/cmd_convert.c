@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * cmd_convert.c: mlx_lm.convert. So far: a GGUF file becomes an MLX folder. Upstream's own flags are read, so that a
- * command line means the same, and refused one by one where the work behind them is not built. */
+ * cmd_convert.c: mlx_lm.convert: a Hugging Face or MLX folder to an MLX folder with upstream's flags, or a GGUF file
+ * (--gguf). */
 #include "common.h"
+#include <limits.h>
 #include <string.h>
-
-#define NOT_BUILT(flag, what) flag ": " what " is not built yet; --gguf FILE converts a GGUF file"
 
 typedef struct convert_args {
     const char *gguf, *mlx_path;
-    const char *hf_path, *q_mode, *quant_predicate, *dtype, *upload_repo;
-    int64_t q_group_size, q_bits;
-    bool quantize, dequantize, trust_remote_code;
+    const char *hf_path, *q_mode, *quant_predicate, *dtype, *q_rule, *upload_repo;
+    int64_t q_group_size, q_bits, threads, max_shard_size;
+    bool quantize, dequantize, resume, trust_remote_code;
 } convert_args;
 
-static int run(const char *prog, const convert_args *a) {
+static int run_gguf(const char *prog, const convert_args *a) {
     lm_error err = {0};
     cli_progress progress;
     (void)cli_cancel();
@@ -32,36 +31,86 @@ static int run(const char *prog, const convert_args *a) {
     return 0;
 }
 
+static void print_info(void *user, const char *line) {
+    (void)user;
+    printf("[INFO] %s\n", line);
+    fflush(stdout);
+}
+
+static int run_model(const char *prog, const convert_args *a) {
+    lm_error err = {0};
+    cli_progress progress;
+    lm_convert_options o = lm_convert_options_default();
+    o.model = a->hf_path;
+    o.mlx_path = a->mlx_path;
+    o.quantize = a->quantize;
+    o.dequantize = a->dequantize;
+    o.q_mode = a->q_mode;
+    o.q_bits = (int)a->q_bits;
+    o.q_group_size = (int)a->q_group_size;
+    o.q_rule = a->q_rule;
+    o.quant_predicate = a->quant_predicate;
+    o.dtype = a->dtype;
+    o.resume = a->resume;
+    o.threads = (int)a->threads;
+    o.max_shard_bytes = a->max_shard_size;
+    o.progress = cli_progress_load;
+    o.info = print_info;
+    o.user = &progress;
+    (void)cli_cancel();
+    cli_progress_start(&progress, "Converting", "B", 0);
+    lm_status status = lm_convert_model(&o, &err);
+    cli_progress_end(&progress);
+    if (status == LM_OK) return 0;
+    int signal_exit = cli_cancel_exit(), code = cli_fail(prog, &err);
+    return status == LM_CANCELLED && signal_exit ? signal_exit : code;
+}
+
+static bool in_range(int64_t v) {
+    return v >= 0 && v <= INT_MAX;
+}
+
 int cmd_convert(int argc, char **argv) {
-    convert_args a = {.mlx_path = "mlx_model", .q_mode = "affine"};
+    convert_args a = {.mlx_path = "mlx_model", .q_mode = "affine", .q_rule = "cpu"};
     const arg_spec specs[] = {
-        {"--gguf", NULL, ARG_STRING, &a.gguf, "GGUF file to convert (llama architecture)", NULL, false, NULL, NULL},
-        {"--hf-path", "--model", ARG_STRING, &a.hf_path, "Hugging Face model to convert", NULL, false, NULL,
-         NOT_BUILT("--hf-path", "converting a Hugging Face model")},
+        {"--hf-path", "--model", ARG_STRING, &a.hf_path, "model to convert: a folder, or a repo id in the local cache",
+         NULL, false, NULL, NULL},
         {"--mlx-path", NULL, ARG_STRING, &a.mlx_path, "folder to make; it must not exist (default: mlx_model)", NULL,
          false, NULL, NULL},
-        {"--quantize", "-q", ARG_FLAG, &a.quantize, "quantize the model", NULL, false, NULL,
-         NOT_BUILT("--quantize", "quantizing")},
-        {"--q-group-size", NULL, ARG_INT, &a.q_group_size, "group size for quantization", NULL, false, NULL,
-         NOT_BUILT("--q-group-size", "quantizing")},
-        {"--q-bits", NULL, ARG_INT, &a.q_bits, "bits of a quantized weight", NULL, false, NULL,
-         NOT_BUILT("--q-bits", "quantizing")},
-        {"--q-mode", NULL, ARG_CHOICE, &a.q_mode, "quantization mode", "affine|mxfp4|nvfp4|mxfp8", false, NULL,
-         NOT_BUILT("--q-mode", "quantizing")},
+        {"--quantize", "-q", ARG_FLAG, &a.quantize, "quantize the model", NULL, false, NULL, NULL},
+        {"--q-group-size", NULL, ARG_INT, &a.q_group_size,
+         "group size (default: 64 for affine, 16 for nvfp4, 32 for mxfp4 and mxfp8)", NULL, false, NULL, NULL},
+        {"--q-bits", NULL, ARG_INT, &a.q_bits, "bits of a quantized weight (default: 4, mxfp8: 8)", NULL, false, NULL,
+         NULL},
+        {"--q-mode", NULL, ARG_CHOICE, &a.q_mode, "quantization mode (default: affine)", "affine|mxfp4|nvfp4|mxfp8",
+         false, NULL, NULL},
         {"--quant-predicate", NULL, ARG_CHOICE, &a.quant_predicate, "mixed-bit recipe",
-         "mixed_2_6|mixed_3_4|mixed_3_6|mixed_4_6", false, NULL, NOT_BUILT("--quant-predicate", "quantizing")},
-        {"--dtype", NULL, ARG_CHOICE, &a.dtype, "type of the unquantized weights", "float16|bfloat16|float32", false,
-         NULL, NOT_BUILT("--dtype", "casting weights")},
+         "mixed_2_6|mixed_3_4|mixed_3_6|mixed_4_6", false, NULL, NULL},
+        {"--dtype", NULL, ARG_CHOICE, &a.dtype, "type of the unquantized weights (default: config's torch_dtype)",
+         "float16|bfloat16|float32", false, NULL, NULL},
+        {"--dequantize", "-d", ARG_FLAG, &a.dequantize, "dequantize a quantized model", NULL, false, NULL, NULL},
+        {"--q-rule", NULL, ARG_CHOICE, &a.q_rule,
+         "round affine weights as mlx does on a CPU or on a GPU (default: cpu)", "cpu|gpu", false, NULL, NULL},
+        {"--resume", NULL, ARG_FLAG, &a.resume, "go on with what an interrupted conversion left", NULL, false, NULL,
+         NULL},
+        {"--threads", NULL, ARG_INT, &a.threads, "threads, 0 = one per processor", NULL, false, NULL, NULL},
+        {"--max-shard-size", NULL, ARG_SIZE, &a.max_shard_size, "bytes of tensors in one file (default: 5GiB)", NULL,
+         false, NULL, NULL},
+        {"--gguf", NULL, ARG_STRING, &a.gguf, "GGUF file to convert without loss (llama architecture)", NULL, false,
+         NULL, NULL},
         {"--upload-repo", NULL, ARG_STRING, &a.upload_repo, "Hugging Face repo to upload to", NULL, false, NULL,
-         NOT_BUILT("--upload-repo", "uploading")},
-        {"--dequantize", "-d", ARG_FLAG, &a.dequantize, "dequantize the model", NULL, false, NULL,
-         NOT_BUILT("--dequantize", "dequantizing")},
+         "--upload-repo: uploading is not built yet"},
         {"--trust-remote-code", NULL, ARG_FLAG, &a.trust_remote_code,
          "accepted and ignored: checkpoint code is never run", NULL, false, NULL, NULL},
         {0},
     };
-    int code = args_parse(argv[0], "Convert a GGUF file to an MLX folder without loss.", specs, argc, argv);
+    int code = args_parse(argv[0], "Convert a model to MLX format.", specs, argc, argv);
     if (code >= 0) return code;
-    if (!a.gguf) return args_error(argv[0], specs, "the following arguments are required: --gguf");
-    return run(argv[0], &a);
+    if (a.gguf && (a.hf_path || a.quantize || a.dequantize || a.dtype || a.quant_predicate))
+        return args_error(argv[0], specs, "--gguf converts as it is: convert the result again to change its weights");
+    if (a.gguf) return run_gguf(argv[0], &a);
+    if (!a.hf_path) return args_error(argv[0], specs, "the following arguments are required: --hf-path/--model");
+    if (!in_range(a.q_bits) || !in_range(a.q_group_size) || !in_range(a.threads))
+        return args_error(argv[0], specs, "--q-bits, --q-group-size, --threads: expected 0 or more");
+    return run_model(argv[0], &a);
 }

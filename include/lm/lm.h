@@ -309,6 +309,36 @@ lm_status lm_chat_render(const lm_tokenizer *tokenizer, const char *template_tex
 lm_status lm_convert_gguf(const char *gguf_path, const char *mlx_path,
                           bool (*progress)(void *user, int64_t done, int64_t total), void *user, lm_error *err);
 
+/** Options of lm_convert_model; lm_convert_options_default() gives upstream's defaults. Strings are borrowed. */
+typedef struct lm_convert_options {
+    const char *model;         /* source: a folder, else a repo id in the local Hugging Face cache */
+    const char *mlx_path;      /* folder to make; NULL: "mlx_model". It must not exist */
+    bool quantize, dequantize; /* not both */
+    const char *q_mode;        /* "affine" (NULL), "mxfp4", "nvfp4", "mxfp8" */
+    int q_bits, q_group_size;  /* 0: the mode's default */
+    const char *q_rule; /* rounding of the affine quantizer: "cpu" (NULL: as mlx on a CPU), "gpu" (as its kernels) */
+    const char *quant_predicate; /* NULL, or a mixed recipe: "mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6" */
+    const char *dtype;           /* "float16", "bfloat16", "float32"; NULL: as config.json says */
+    bool resume;                 /* go on with what an interrupted conversion to the same target left */
+    int threads;                 /* 0: one per online processor */
+    int64_t max_shard_bytes;     /* of tensors in one file; 0: 5 GiB, as upstream */
+    /** Bytes of source weights converted, and of all; called from the caller's thread. False cancels. May be NULL. */
+    bool (*progress)(void *user, int64_t done, int64_t total);
+    /** Upstream's lines, without "[INFO] ". May be NULL. */
+    void (*info)(void *user, const char *line);
+    void *user;
+} lm_convert_options;
+lm_convert_options lm_convert_options_default(void);
+
+/** What mlx_lm.convert does: reads a Hugging Face or MLX folder (llama, mistral, qwen3, qwen3_moe; floats, float8 with
+ * block scales, MLX-quantized) and writes an MLX folder with the same tensors, shards and config as mlx-lm 0.32.2,
+ * streaming: a few MB of memory per thread whatever the model's size. The work is done in `.NAME.partial` beside the
+ * target, which appears under its name only when it is complete. On failure the partial folder is removed; it stays
+ * after a cancellation once a shard is whole, and after a kill, and `resume` takes it up unless options or source
+ * differ (LM_ARG names the difference). Errors: LM_ARG options, target exists; LM_FORMAT, LM_UNSUPPORTED the source;
+ * LM_IO also a full disk. */
+lm_status lm_convert_model(const lm_convert_options *options, lm_error *err);
+
 /* ---------------------------------------------------------------- files */
 
 /** Resolves a model argument: an existing path as it is, else a repo id in the local Hugging Face cache

@@ -163,6 +163,7 @@ static lm_status find_table(const lm_config *c, const json_t **out, const char *
     if (table == hf) {
         if (!json_object_size(hf)) return LM_OK;
         const char *method = json_string_value(json_object_get(hf, "quant_method"));
+        if (method && c->keeps_hf_method) return LM_OK;
         if (method)
             return lm_fail(
                 err, LM_UNSUPPORTED,
@@ -318,8 +319,9 @@ static lm_status load_root(lm_config *c, lm_error *err) {
     return LM_OK;
 }
 
-lm_status lm_config_load(const char *folder, lm_config *out, lm_error *err) {
+static lm_status load(const char *folder, bool keeps_hf_method, lm_config *out, lm_error *err) {
     memset(out, 0, sizeof *out);
+    out->keeps_hf_method = keeps_hf_method;
     out->path = lm_fs_join(folder, "config.json");
     lm_status s = out->path ? LM_OK : lm_fail_nomem(err, strlen(folder), folder);
     if (s == LM_OK) s = load_root(out, err);
@@ -328,6 +330,14 @@ lm_status lm_config_load(const char *folder, lm_config *out, lm_error *err) {
     if (s == LM_OK) s = load_eos(out, folder, err);
     if (s != LM_OK) lm_config_free(out);
     return s;
+}
+
+lm_status lm_config_load(const char *folder, lm_config *out, lm_error *err) {
+    return load(folder, false, out, err);
+}
+
+lm_status lm_config_load_source(const char *folder, lm_config *out, lm_error *err) {
+    return load(folder, true, out, err);
 }
 
 void lm_config_free(lm_config *config) {

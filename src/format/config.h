@@ -19,6 +19,7 @@ typedef struct lm_config {
     json_t *root;          /* whole config, {"__float__": ...} objects resolved */
     char *model_type;      /* after mlx-lm's remaps (mistral -> llama, ...) */
     bool has_quantization; /* `quantization`, or an HF `quantization_config` of a kind that is supported */
+    bool keeps_hf_method;  /* a Hugging Face quant_method counts as no quantization, not as an error */
     lm_quant quant_default;
     int32_t *eos_ids; /* config's, replaced by generation_config's when that is truthy */
     size_t n_eos_ids;
@@ -27,6 +28,8 @@ typedef struct lm_config {
 /** Loads config.json (+ generation_config.json, whose invalid JSON is ignored). Unsupported quant_method: a clear
  * error. */
 lm_status lm_config_load(const char *folder, lm_config *out, lm_error *err);
+/** The same for a source of conversion: a `quantization_config` with a quant_method is left to the caller. */
+lm_status lm_config_load_source(const char *folder, lm_config *out, lm_error *err);
 void lm_config_free(lm_config *config);
 
 /** Quantization entry of a module path ("model.layers.0.mlp.gate"): its override, else the default with listed=false.

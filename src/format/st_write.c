@@ -78,35 +78,50 @@ static lm_status lay_out(const char *path, const lm_st_spec *specs, size_t n, en
     return LM_OK;
 }
 
-static lm_status write_header(lm_st_writer *w, const entry *entries, size_t n, lm_error *err) {
+/* The bytes before the data: header length, header. */
+static lm_status add_header(const char *path, const entry *entries, size_t n, lm_buf *b, lm_error *err) {
+    uint8_t size[8] = {0};
+    lm_buf_add(b, size, sizeof size);
+    lm_buf_adds(b, "{\"__metadata__\":{\"format\":\"mlx\"}");
+    for (size_t i = 0; i < n; i++)
+        if (!add_entry(b, &entries[i]) && !b->failed)
+            return lm_fail(err, LM_ARG, "%s: %.160s: the name is not UTF-8", path, entries[i].spec->name);
+    lm_buf_addc(b, '}');
+    while (b->length % 8 && !b->failed) lm_buf_addc(b, ' ');
+    if (b->failed) return lm_fail(err, LM_NOMEM, "%s: the header is too large", path);
+    for (int i = 0; i < 8; i++) b->data[i] = (char)(uint8_t)((uint64_t)(b->length - 8) >> (8 * i));
+    return LM_OK;
+}
+
+lm_status lm_st_header_make(const char *path, const lm_st_spec *specs, size_t n, char **header, size_t *length,
+                            uint64_t *data_bytes, lm_error *err) {
     lm_buf b;
-    lm_buf_init(&b, MAX_HEADER - 1);
-    lm_buf_adds(&b, "{\"__metadata__\":{\"format\":\"mlx\"}");
-    lm_status s = LM_OK;
-    for (size_t i = 0; s == LM_OK && i < n; i++)
-        if (!add_entry(&b, &entries[i]) && !b.failed)
-            s = lm_fail(err, LM_ARG, "%s: %.160s: the name is not UTF-8", w->path, entries[i].spec->name);
-    lm_buf_addc(&b, '}');
-    while (b.length % 8 && !b.failed) lm_buf_addc(&b, ' ');
-    if (s == LM_OK && b.failed) s = lm_fail(err, LM_NOMEM, "%s: the header is too large", w->path);
-    uint8_t size[8];
-    for (int i = 0; i < 8; i++) size[i] = (uint8_t)((uint64_t)b.length >> (8 * i));
-    if (s == LM_OK) s = lm_fs_writer_add(w->file, size, sizeof size, err);
-    if (s == LM_OK) s = lm_fs_writer_add(w->file, b.data, b.length, err);
+    *header = NULL;
+    entry *entries = calloc(n + 1, sizeof *entries);
+    if (!entries) return lm_fail_nomem(err, n * sizeof *entries, path);
+    lm_buf_init(&b, MAX_HEADER + 7);
+    lm_status s = lay_out(path, specs, n, entries, data_bytes, err);
+    if (s == LM_OK) s = add_header(path, entries, n, &b, err);
+    free(entries);
+    if (s == LM_OK) {
+        *header = lm_buf_take(&b, length);
+        if (!*header) s = lm_fail_nomem(err, b.length, path);
+    }
     lm_buf_free(&b);
     return s;
 }
 
 lm_status lm_st_writer_create(const char *path, const lm_st_spec *specs, size_t n, lm_st_writer **out, lm_error *err) {
     *out = NULL;
+    char *header = NULL;
+    size_t length = 0;
     lm_st_writer *w = calloc(1, sizeof *w);
-    entry *entries = calloc(n + 1, sizeof *entries);
     if (w) w->path = strdup(path);
-    lm_status s = w && w->path && entries ? LM_OK : lm_fail_nomem(err, n * sizeof *entries, path);
-    if (s == LM_OK) s = lay_out(path, specs, n, entries, &w->total, err);
+    lm_status s = w && w->path ? LM_OK : lm_fail_nomem(err, sizeof *w, path);
+    if (s == LM_OK) s = lm_st_header_make(path, specs, n, &header, &length, &w->total, err);
     if (s == LM_OK) s = lm_fs_writer_create(path, &w->file, err);
-    if (s == LM_OK) s = write_header(w, entries, n, err);
-    free(entries);
+    if (s == LM_OK) s = lm_fs_writer_add(w->file, header, length, err);
+    free(header);
     if (s != LM_OK) {
         lm_st_writer_abandon(w);
         return s;

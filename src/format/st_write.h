@@ -18,6 +18,11 @@ typedef struct lm_st_spec {
 
 /** Bytes of a spec's data; false if they overflow or a dimension is negative. */
 bool lm_st_spec_bytes(const lm_st_spec *spec, uint64_t *bytes);
+/** The bytes of a file before its data, for writers that put the data in place themselves: 8 bytes of length and the
+ *  header that lm_st_writer_create describes. The data of `specs` follows in their order, `*data_bytes` in all. `path`
+ * is for messages; the caller frees `*header`. */
+lm_status lm_st_header_make(const char *path, const lm_st_spec *specs, size_t n, char **header, size_t *length,
+                            uint64_t *data_bytes, lm_error *err);
 /** Begins a file (temporary name beside `path`): its header goes out at once, keys sorted, `__metadata__` {"format":
  * "mlx"} first, padded with spaces so that the data begins at a multiple of 8. The data follows in the order of
  * `specs`. */
