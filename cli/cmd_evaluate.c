@@ -96,17 +96,17 @@ static lm_status write_samples(const lm_eval *eval, const char *dir, const char 
     return status;
 }
 
-static lm_status write_results(const lm_eval *eval, const char *dir, const char *name, lm_error *err) {
+static lm_status write_results(const lm_eval *eval, const eval_args *a, const char *name, lm_error *err) {
     static const struct {
         lm_eval_text what;
         const char *suffix;
-    } files[] = {{LM_EVAL_TEXT_FILE, ""}, {LM_EVAL_TEXT_REPORT, "_report.json"}};
+    } files[] = {{LM_EVAL_TEXT_FILE, ""}, {LM_EVAL_TEXT_REPORT, "_report.json"}, {LM_EVAL_TEXT_RUN, "_run.json"}};
     lm_status status = LM_OK;
-    for (size_t i = 0; status == LM_OK && i < 2; i++) {
+    for (size_t i = 0; status == LM_OK && i < (a->answers ? 2 : 3); i++) {
         char *text = NULL;
         size_t length = 0;
         status = lm_eval_render(eval, files[i].what, &text, &length, err);
-        if (status == LM_OK) status = write_file(dir, name, files[i].suffix, text, length, err);
+        if (status == LM_OK) status = write_file(a->output_dir, name, files[i].suffix, text, length, err);
         lm_free(text);
     }
     return status;
@@ -118,7 +118,7 @@ static lm_status write_files(const lm_eval *eval, const eval_args *a, bool compl
     lm_status status = lm_eval_file_name(eval, a->model, &name, err);
     if (status == LM_OK) status = make_folder(a->output_dir, err);
     if (status == LM_OK) status = write_samples(eval, a->output_dir, name, err);
-    if (status == LM_OK && complete) status = write_results(eval, a->output_dir, name, err);
+    if (status == LM_OK && complete) status = write_results(eval, a, name, err);
     if (status == LM_OK)
         fprintf(stderr, "%s: %s/%s%s\n", complete ? "results" : "answers so far", a->output_dir, name,
                 complete ? "" : "_samples_*.jsonl");
@@ -140,13 +140,15 @@ static lm_status print_results(const lm_eval *eval, const eval_args *a, lm_error
     lm_eval_get_info(eval, &info);
     lm_status status;
     if (a->json) {
-        status = print_text(eval, LM_EVAL_TEXT_REPORT, err);
+        status = print_text(eval, LM_EVAL_TEXT_FULL, err);
     } else {
         puts("Results:");
         status = print_text(eval, LM_EVAL_TEXT_STDOUT, err);
         if (status == LM_OK && a->table) {
             putchar('\n');
             status = print_text(eval, LM_EVAL_TEXT_TABLE, err);
+            putchar('\n');
+            if (status == LM_OK) status = print_text(eval, LM_EVAL_TEXT_INTERVALS, err);
         }
     }
     fflush(stdout);

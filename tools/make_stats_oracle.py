@@ -52,11 +52,11 @@ class Rng:
         return result
 
     def below(self, n):
-        first = (1 << 64) % n
+        uneven = (1 << 64) % n
         while True:
-            x = self.next()
-            if x >= first:
-                return x % n
+            product = self.next() * n
+            if product & M >= uneven:
+                return product >> 64
 
 
 def bootstrap(d, strata, draws, seed):

@@ -106,11 +106,14 @@ lm_status lm_eval_read_answers(lm_eval *eval, const char *name, const char *text
 /* ---------------------------------------------------------------- results */
 
 typedef enum lm_eval_text {
-    LM_EVAL_TEXT_REQUESTS, /* JSONL {"task", "doc_id", "prompt", "target", "generation_kwargs"} */
-    LM_EVAL_TEXT_FILE,     /* mlx_lm's result file: object name -> metrics, indent 4, no final newline */
-    LM_EVAL_TEXT_STDOUT,   /* mlx_lm's stdout: each inner object, indent 4 */
-    LM_EVAL_TEXT_TABLE,    /* lm-eval's markdown tables, then the note on the data */
-    LM_EVAL_TEXT_REPORT,   /* JSON: results, data, settings, statistics of the run */
+    LM_EVAL_TEXT_REQUESTS,  /* JSONL {"task", "doc_id", "prompt", "target", "generation_kwargs"} */
+    LM_EVAL_TEXT_FILE,      /* mlx_lm's result file: object name -> metrics, indent 4, no final newline */
+    LM_EVAL_TEXT_STDOUT,    /* mlx_lm's stdout: each inner object, indent 4 */
+    LM_EVAL_TEXT_TABLE,     /* lm-eval's markdown tables, then the note on the data */
+    LM_EVAL_TEXT_REPORT,    /* JSON: results, 95 % intervals, data, settings, model: nothing that a schedule changes */
+    LM_EVAL_TEXT_RUN,       /* JSON: schedule, times and memory of this run */
+    LM_EVAL_TEXT_FULL,      /* JSON: the report and the run */
+    LM_EVAL_TEXT_INTERVALS, /* markdown: scores with standard errors and 95 % intervals (Wilson) */
 } lm_eval_text;
 /** Renders what is answered so far. Tasks without an answer are left out. `*text` is freed with lm_free. */
 lm_status lm_eval_render(const lm_eval *eval, lm_eval_text what, char **text, size_t *length, lm_error *err);

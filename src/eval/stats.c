@@ -101,11 +101,15 @@ uint64_t lm_ev_rng_next(lm_ev_rng *rng) {
     return result;
 }
 
+/* The high word of a product with n; draws whose low word falls into the part that doesn't divide evenly are redrawn.
+ */
 uint64_t lm_ev_rng_below(lm_ev_rng *rng, uint64_t n) {
-    uint64_t first = (0 - n) % n, x; /* values below 2^64 mod n would make some results likelier */
-    do x = lm_ev_rng_next(rng);
-    while (x < first);
-    return x % n;
+    unsigned __int128 product = (unsigned __int128)lm_ev_rng_next(rng) * n;
+    if ((uint64_t)product < n) {
+        uint64_t uneven = (0 - n) % n;
+        while ((uint64_t)product < uneven) product = (unsigned __int128)lm_ev_rng_next(rng) * n;
+    }
+    return (uint64_t)(product >> 64);
 }
 
 /* ---- bootstrap */
