@@ -3,6 +3,7 @@
  * cmd_evaluate.c: mlx_lm.evaluate. Flags and stdout are mlx-lm's; ours are --data, --dump-requests, --answers, --table,
  * --json. The evaluation itself is lm/eval.h's; this file reads flags, shows progress and writes files. */
 #include "common.h"
+#include "evaluate.h"
 #include "lm/eval.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 
 typedef struct eval_args {
     const char *model, *output_dir, *template_args, *data, *dump, *answers;
-    arg_list tasks;
+    arg_list tasks, compare;
     int64_t batch_size, num_shots, max_tokens, limit, seed, top_k;
     double temp, top_p;
     bool num_shots_given, max_tokens_given, limit_given, output_given, template_given, apply_template;
@@ -309,6 +310,8 @@ static const char *check(const eval_args *a) {
 }
 
 int cmd_evaluate(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--compare") == 0) return cli_evaluate_compare(argc, argv);
     eval_args a = {.output_dir = ".",
                    .batch_size = 8,
                    .seed = 123,
@@ -345,6 +348,8 @@ int cmd_evaluate(int argc, char **argv) {
         {"--dump-requests", NULL, ARG_STRING, &a.dump, "write the requests as JSONL (-: stdout) and stop", NULL, false,
          NULL, NULL},
         {"--answers", NULL, ARG_STRING, &a.answers, "score completions of a JSONL file instead of running the model",
+         NULL, false, NULL, NULL},
+        {"--compare", NULL, ARG_STRINGS, &a.compare, "compare result folders instead (alone with --json and --seed)",
          NULL, false, NULL, NULL},
         {"--table", NULL, ARG_FLAG, &a.table, "print lm-eval's table too", NULL, false, NULL, NULL},
         {"--json", NULL, ARG_FLAG, &a.json, "print one JSON report instead", NULL, false, NULL, NULL},

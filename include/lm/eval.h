@@ -123,6 +123,16 @@ lm_status lm_eval_samples(const lm_eval *eval, size_t task, char **text, size_t 
 /** mlx_lm's name of the result file: eval_MODEL_VERSION[_SHOTS]_TASKS. `*name` is freed with lm_free. */
 lm_status lm_eval_file_name(const lm_eval *eval, const char *model, char **name, lm_error *err);
 
+/* ---------------------------------------------------------------- comparing results */
+
+/** Compares n (2 to 100) results that answer the same questions. `folders` name folders with one *_report.json and its
+ *  samples files, or such a report itself. For every pair: the paired difference of every task, group and the whole
+ * with normal and bootstrap 95 % intervals (10,000 resamples within tasks, drawn from `seed`), McNemar's exact p,
+ * agreement, the questions that flipped; pairs whose p, adjusted by Holm, is 0.05 or more are marked as not separable.
+ * `*text` is Markdown or one JSON object, freed with lm_free. LM_ARG where data, tasks or questions differ. */
+lm_status lm_eval_compare(const char *const *folders, size_t n, uint64_t seed, bool json, char **text, size_t *length,
+                          lm_error *err);
+
 #ifdef __cplusplus
 }
 #endif
