@@ -3,6 +3,7 @@
  * cmd_evaluate.c: mlx_lm.evaluate. Flags and stdout are mlx-lm's; ours are --data, --dump-requests, --answers, --table,
  * --json. The evaluation itself is lm/eval.h's; this file reads flags, shows progress and writes files. */
 #include "common.h"
+#include "evaluate.h"
 #include "lm/eval.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 
 typedef struct eval_args {
     const char *model, *output_dir, *template_args, *data, *dump, *answers;
-    arg_list tasks;
+    arg_list tasks, compare;
     int64_t batch_size, num_shots, max_tokens, limit, seed, top_k;
     double temp, top_p;
     bool num_shots_given, max_tokens_given, limit_given, output_given, template_given, apply_template;
@@ -96,17 +97,17 @@ static lm_status write_samples(const lm_eval *eval, const char *dir, const char 
     return status;
 }
 
-static lm_status write_results(const lm_eval *eval, const char *dir, const char *name, lm_error *err) {
+static lm_status write_results(const lm_eval *eval, const eval_args *a, const char *name, lm_error *err) {
     static const struct {
         lm_eval_text what;
         const char *suffix;
-    } files[] = {{LM_EVAL_TEXT_FILE, ""}, {LM_EVAL_TEXT_REPORT, "_report.json"}};
+    } files[] = {{LM_EVAL_TEXT_FILE, ""}, {LM_EVAL_TEXT_REPORT, "_report.json"}, {LM_EVAL_TEXT_RUN, "_run.json"}};
     lm_status status = LM_OK;
-    for (size_t i = 0; status == LM_OK && i < 2; i++) {
+    for (size_t i = 0; status == LM_OK && i < (a->answers ? 2 : 3); i++) {
         char *text = NULL;
         size_t length = 0;
         status = lm_eval_render(eval, files[i].what, &text, &length, err);
-        if (status == LM_OK) status = write_file(dir, name, files[i].suffix, text, length, err);
+        if (status == LM_OK) status = write_file(a->output_dir, name, files[i].suffix, text, length, err);
         lm_free(text);
     }
     return status;
@@ -118,7 +119,7 @@ static lm_status write_files(const lm_eval *eval, const eval_args *a, bool compl
     lm_status status = lm_eval_file_name(eval, a->model, &name, err);
     if (status == LM_OK) status = make_folder(a->output_dir, err);
     if (status == LM_OK) status = write_samples(eval, a->output_dir, name, err);
-    if (status == LM_OK && complete) status = write_results(eval, a->output_dir, name, err);
+    if (status == LM_OK && complete) status = write_results(eval, a, name, err);
     if (status == LM_OK)
         fprintf(stderr, "%s: %s/%s%s\n", complete ? "results" : "answers so far", a->output_dir, name,
                 complete ? "" : "_samples_*.jsonl");
@@ -140,13 +141,15 @@ static lm_status print_results(const lm_eval *eval, const eval_args *a, lm_error
     lm_eval_get_info(eval, &info);
     lm_status status;
     if (a->json) {
-        status = print_text(eval, LM_EVAL_TEXT_REPORT, err);
+        status = print_text(eval, LM_EVAL_TEXT_FULL, err);
     } else {
         puts("Results:");
         status = print_text(eval, LM_EVAL_TEXT_STDOUT, err);
         if (status == LM_OK && a->table) {
             putchar('\n');
             status = print_text(eval, LM_EVAL_TEXT_TABLE, err);
+            putchar('\n');
+            if (status == LM_OK) status = print_text(eval, LM_EVAL_TEXT_INTERVALS, err);
         }
     }
     fflush(stdout);
@@ -307,6 +310,8 @@ static const char *check(const eval_args *a) {
 }
 
 int cmd_evaluate(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--compare") == 0) return cli_evaluate_compare(argc, argv);
     eval_args a = {.output_dir = ".",
                    .batch_size = 8,
                    .seed = 123,
@@ -343,6 +348,8 @@ int cmd_evaluate(int argc, char **argv) {
         {"--dump-requests", NULL, ARG_STRING, &a.dump, "write the requests as JSONL (-: stdout) and stop", NULL, false,
          NULL, NULL},
         {"--answers", NULL, ARG_STRING, &a.answers, "score completions of a JSONL file instead of running the model",
+         NULL, false, NULL, NULL},
+        {"--compare", NULL, ARG_STRINGS, &a.compare, "compare result folders instead (alone with --json and --seed)",
          NULL, false, NULL, NULL},
         {"--table", NULL, ARG_FLAG, &a.table, "print lm-eval's table too", NULL, false, NULL, NULL},
         {"--json", NULL, ARG_FLAG, &a.json, "print one JSON report instead", NULL, false, NULL, NULL},

@@ -106,11 +106,14 @@ lm_status lm_eval_read_answers(lm_eval *eval, const char *name, const char *text
 /* ---------------------------------------------------------------- results */
 
 typedef enum lm_eval_text {
-    LM_EVAL_TEXT_REQUESTS, /* JSONL {"task", "doc_id", "prompt", "target", "generation_kwargs"} */
-    LM_EVAL_TEXT_FILE,     /* mlx_lm's result file: object name -> metrics, indent 4, no final newline */
-    LM_EVAL_TEXT_STDOUT,   /* mlx_lm's stdout: each inner object, indent 4 */
-    LM_EVAL_TEXT_TABLE,    /* lm-eval's markdown tables, then the note on the data */
-    LM_EVAL_TEXT_REPORT,   /* JSON: results, data, settings, statistics of the run */
+    LM_EVAL_TEXT_REQUESTS,  /* JSONL {"task", "doc_id", "prompt", "target", "generation_kwargs"} */
+    LM_EVAL_TEXT_FILE,      /* mlx_lm's result file: object name -> metrics, indent 4, no final newline */
+    LM_EVAL_TEXT_STDOUT,    /* mlx_lm's stdout: each inner object, indent 4 */
+    LM_EVAL_TEXT_TABLE,     /* lm-eval's markdown tables, then the note on the data */
+    LM_EVAL_TEXT_REPORT,    /* JSON: results, 95 % intervals, data, settings, model: nothing that a schedule changes */
+    LM_EVAL_TEXT_RUN,       /* JSON: schedule, times and memory of this run */
+    LM_EVAL_TEXT_FULL,      /* JSON: the report and the run */
+    LM_EVAL_TEXT_INTERVALS, /* markdown: scores with standard errors and 95 % intervals (Wilson) */
 } lm_eval_text;
 /** Renders what is answered so far. Tasks without an answer are left out. `*text` is freed with lm_free. */
 lm_status lm_eval_render(const lm_eval *eval, lm_eval_text what, char **text, size_t *length, lm_error *err);
@@ -119,6 +122,16 @@ lm_status lm_eval_render(const lm_eval *eval, lm_eval_text what, char **text, si
 lm_status lm_eval_samples(const lm_eval *eval, size_t task, char **text, size_t *length, lm_error *err);
 /** mlx_lm's name of the result file: eval_MODEL_VERSION[_SHOTS]_TASKS. `*name` is freed with lm_free. */
 lm_status lm_eval_file_name(const lm_eval *eval, const char *model, char **name, lm_error *err);
+
+/* ---------------------------------------------------------------- comparing results */
+
+/** Compares n (2 to 100) results that answer the same questions. `folders` name folders with one *_report.json and its
+ *  samples files, or such a report itself. For every pair: the paired difference of every task, group and the whole
+ * with normal and bootstrap 95 % intervals (10,000 resamples within tasks, drawn from `seed`), McNemar's exact p,
+ * agreement, the questions that flipped; pairs whose p, adjusted by Holm, is 0.05 or more are marked as not separable.
+ * `*text` is Markdown or one JSON object, freed with lm_free. LM_ARG where data, tasks or questions differ. */
+lm_status lm_eval_compare(const char *const *folders, size_t n, uint64_t seed, bool json, char **text, size_t *length,
+                          lm_error *err);
 
 #ifdef __cplusplus
 }

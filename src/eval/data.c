@@ -11,7 +11,7 @@
 #define MAX_FILE ((size_t)512 << 20)
 #define MAX_LINE ((size_t)4 << 20)
 
-static lm_status read_file(const char *path, char **text, size_t *length, lm_error *err) {
+lm_status lm_ev_read_file(const char *path, char **text, size_t *length, lm_error *err) {
     FILE *file = fopen(path, "rb");
     if (!file) return lm_ev_fail(err, LM_IO, "%s: cannot be opened", path);
     lm_ev_buf buf = {0};
@@ -106,7 +106,7 @@ static lm_status load_split(lm_eval *eval, bool fewshot, lm_error *err) {
         lm_ev_buf buf = {0};
         lm_ev_buf_format(&buf, "%s/%s", eval->data_dir, file);
         status = lm_ev_buf_take(&buf, &path, NULL, err);
-        if (status == LM_OK) status = read_file(path, &text, &length, err);
+        if (status == LM_OK) status = lm_ev_read_file(path, &text, &length, err);
     } else {
         const unsigned char *data = NULL;
         size_t size = 0;

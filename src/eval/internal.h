@@ -161,6 +161,8 @@ struct lm_eval {
 int64_t lm_ev_shots(const lm_eval *eval, const lm_ev_task *task);
 /** Looks names up: fills eval->tasks (without documents) and eval->groups. */
 lm_status lm_ev_resolve(lm_eval *eval, lm_error *err);
+/** data.c: a whole file of at most 512 MiB, terminated; freed with free. */
+lm_status lm_ev_read_file(const char *path, char **text, size_t *length, lm_error *err);
 /** data.c: loads documents of every selected task. */
 lm_status lm_ev_load(lm_eval *eval, lm_error *err);
 /** data.c: checks the rows of one JSONL text and keeps those of selected tasks. `name` is for messages. */

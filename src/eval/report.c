@@ -2,6 +2,7 @@
  * report.c: what an evaluation says: mlx_lm's result file and stdout, samples, requests, our report. Key order, spacing
  * and numbers are those of lm-eval's results through Python's json.dumps. (The markdown table is in table.c.) */
 #include "report.h"
+#include "stats.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -171,20 +172,36 @@ static void add_settings(const lm_eval *eval, lm_ev_buf *out) {
     free(args);
 }
 
-static void add_run(const lm_eval *eval, lm_ev_buf *out) {
-    const lm_eval_progress *s = &eval->stats;
+/* What decides the answers' bits: equal for every schedule, load mode and number of threads. */
+static void add_model(const lm_eval *eval, lm_ev_buf *out) {
     const lm_engine_info *e = &eval->engine;
-    lm_ev_buf_text(out, ",\n    \"run\": {\n");
-    add_text(out, "model_path", e->path, ",\n");
-    add_text(out, "model_type", e->model_type, ",\n");
+    int64_t prompt = 0, generated = 0;
+    for (size_t i = 0; i < eval->n_requests; i++) {
+        const lm_ev_answer *answer = &eval->answers[i];
+        if (!answer->answered) continue;
+        prompt += answer->n_prompt ? (int64_t)answer->n_prompt - 1 : 0;
+        generated += (int64_t)answer->n_ids + (strcmp(answer->finish, "stop") == 0);
+    }
+    lm_ev_buf_text(out, ",\n    \"model\": {\n");
+    add_text(out, "path", e->path, ",\n");
+    add_text(out, "type", e->model_type, ",\n");
     add_text(out, "precision", e->precision, ",\n");
     add_text(out, "device", e->device, ",\n");
     add_text(out, "numerics", e->numerics, ",\n");
     add_text(out, "kv_type", e->kv_type, ",\n");
     lm_ev_buf_format(out, "        \"weights_fingerprint\": \"%016llx\",\n",
                      (unsigned long long)e->weights_fingerprint);
-    lm_ev_buf_format(out, "        \"batch_invariant\": %s,\n", e->batch_invariant ? "true" : "false");
-    add_count(out, "threads", e->threads, ",\n");
+    lm_ev_buf_format(out, "        \"batch_invariant\": %s\n    }", e->batch_invariant ? "true" : "false");
+    lm_ev_buf_format(out, ",\n    \"tokens\": {\"prompt\": %lld, \"generated\": %lld}", (long long)prompt,
+                     (long long)generated);
+}
+
+/* What differs from run to run: schedule, times, memory. Counts are of the questions that this run answered. */
+static void add_run(const lm_eval *eval, lm_ev_buf *out) {
+    const lm_eval_progress *s = &eval->stats;
+    lm_ev_buf_text(out, "\"run\": {\n");
+    lm_ev_buf_format(out, "        \"use_mmap\": %s,\n", eval->engine.use_mmap ? "true" : "false");
+    add_count(out, "threads", eval->engine.threads, ",\n");
     add_count(out, "batch_size", eval->batch_size, ",\n");
     add_count(out, "questions", (int64_t)s->n_done, ",\n");
     add_count(out, "prompt_tokens", s->prompt_tokens, ",\n");
@@ -195,9 +212,39 @@ static void add_run(const lm_eval *eval, lm_ev_buf *out) {
     add_count(out, "peak_memory_bytes", eval->peak_bytes, "\n    }");
 }
 
-static void add_report(const lm_eval *eval, const lm_ev_rows *rows, lm_ev_buf *out) {
+static void add_intervals(const lm_ev_rows *rows, lm_ev_buf *out) {
+    lm_ev_buf_text(out, ",\n    \"intervals\": {\n        \"method\": \"Wilson, 95 %\"");
+    for (size_t i = 0; i < rows->n_tasks + rows->n_groups; i++) {
+        const lm_ev_row *row = i < rows->n_tasks ? &rows->tasks[i] : &rows->groups[i - rows->n_tasks];
+        lm_ev_interval interval = lm_ev_wilson(row->value * (double)row->count, (double)row->count);
+        lm_ev_buf_format(out, ",\n        \"%s\": [", row->name);
+        lm_ev_buf_double(out, interval.low);
+        lm_ev_buf_text(out, ", ");
+        lm_ev_buf_double(out, interval.high);
+        lm_ev_buf_text(out, "]");
+    }
+    lm_ev_buf_text(out, "\n    }");
+}
+
+/* Markdown: every score with its error and interval. */
+static void add_interval_table(const lm_ev_rows *rows, lm_ev_buf *out) {
+    lm_ev_buf_text(out, "|subject|questions|score|stderr|95 % interval (Wilson)|\n|---|---:|---:|---:|---|\n");
+    for (size_t i = 0; i < rows->n_tasks + rows->n_groups; i++) {
+        const lm_ev_row *row = i < rows->n_tasks ? &rows->tasks[i] : &rows->groups[i - rows->n_tasks];
+        lm_ev_interval interval = lm_ev_wilson(row->value * (double)row->count, (double)row->count);
+        lm_ev_buf_format(out, "|%s|%lld|%.4f|", row->alias, (long long)row->count, row->value);
+        if (row->has_stderr)
+            lm_ev_buf_format(out, "%.4f", row->stderr_value);
+        else
+            lm_ev_buf_text(out, "N/A");
+        lm_ev_buf_format(out, "|%.4f to %.4f|\n", interval.low, interval.high);
+    }
+}
+
+static void add_report(const lm_eval *eval, const lm_ev_rows *rows, bool with_run, lm_ev_buf *out) {
     lm_ev_buf_text(out, "{\n    \"results\": ");
     add_results(out, rows, 4);
+    add_intervals(rows, out);
     lm_ev_buf_text(out, ",\n    \"data\": {\n");
     add_text(out, "name", eval->dataset->name, ",\n");
     add_text(out, "source", eval->data_dir ? eval->data_dir : "embedded", ",\n");
@@ -211,7 +258,11 @@ static void add_report(const lm_eval *eval, const lm_ev_rows *rows, lm_ev_buf *o
                      eval->n_answered);
     lm_ev_buf_format(out, ",\n    \"versions\": {\"mlx-lm.c\": \"%s\", \"mlx-lm\": \"%s\", \"lm-eval\": \"%s\"}",
                      lm_version(), lm_version_mlx_lm(), lm_version_lm_eval());
-    if (eval->ran) add_run(eval, out);
+    if (eval->ran) add_model(eval, out);
+    if (eval->ran && with_run) {
+        lm_ev_buf_text(out, ",\n    ");
+        add_run(eval, out);
+    }
     lm_ev_buf_text(out, "\n}\n");
 }
 
@@ -285,7 +336,14 @@ lm_status lm_eval_render(const lm_eval *eval, lm_eval_text what, char **text, si
         case LM_EVAL_TEXT_FILE: add_results(&out, &rows, 0); break;
         case LM_EVAL_TEXT_STDOUT: add_stdout(&out, &rows); break;
         case LM_EVAL_TEXT_TABLE: status = lm_ev_table(eval, &rows, &out, err); break;
-        case LM_EVAL_TEXT_REPORT: add_report(eval, &rows, &out); break;
+        case LM_EVAL_TEXT_INTERVALS: add_interval_table(&rows, &out); break;
+        case LM_EVAL_TEXT_REPORT: add_report(eval, &rows, false, &out); break;
+        case LM_EVAL_TEXT_FULL: add_report(eval, &rows, true, &out); break;
+        case LM_EVAL_TEXT_RUN:
+            lm_ev_buf_text(&out, "{\n    ");
+            add_run(eval, &out);
+            lm_ev_buf_text(&out, "\n}\n");
+            break;
         default: status = lm_ev_fail(err, LM_ARG, "no such text: %d", (int)what);
         }
     }
