@@ -30,7 +30,7 @@ static const command commands[] = {
     {"generate", cmd_generate, "answer one prompt"},
     {"lora", NULL, NULL},
     {"manage", NULL, NULL},
-    {"perplexity", NULL, NULL},
+    {"perplexity", cmd_perplexity, "perplexity of a text, and distance from a base model"},
     {"awq", NULL, NULL},
     {"dwq", NULL, NULL},
     {"dynamic_quant", NULL, NULL},
