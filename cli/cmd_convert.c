@@ -3,6 +3,7 @@
  * cmd_convert.c: mlx_lm.convert. So far: a GGUF file becomes an MLX folder. Upstream's own flags are read, so that a
  * command line means the same, and refused one by one where the work behind them is not built. */
 #include "common.h"
+#include "convert_gguf_out.h"
 #include <string.h>
 
 #define NOT_BUILT(flag, what) flag ": " what " is not built yet; --gguf FILE converts a GGUF file"
@@ -33,9 +34,13 @@ static int run(const char *prog, const convert_args *a) {
 }
 
 int cmd_convert(int argc, char **argv) {
+    if (convert_wants_gguf_out(argc, argv)) return cmd_convert_gguf_out(argc, argv);
     convert_args a = {.mlx_path = "mlx_model", .q_mode = "affine"};
+    const char *gguf_out = NULL;
     const arg_spec specs[] = {
         {"--gguf", NULL, ARG_STRING, &a.gguf, "GGUF file to convert (llama architecture)", NULL, false, NULL, NULL},
+        {"--gguf-out", NULL, ARG_STRING, &gguf_out, "GGUF file to make from --model (its options: --gguf-out F -h)",
+         NULL, false, NULL, NULL},
         {"--hf-path", "--model", ARG_STRING, &a.hf_path, "Hugging Face model to convert", NULL, false, NULL,
          NOT_BUILT("--hf-path", "converting a Hugging Face model")},
         {"--mlx-path", NULL, ARG_STRING, &a.mlx_path, "folder to make; it must not exist (default: mlx_model)", NULL,
