@@ -3,6 +3,7 @@
  * cmd_convert.c: mlx_lm.convert: a Hugging Face or MLX folder to an MLX folder with upstream's flags, or a GGUF file
  * (--gguf). */
 #include "common.h"
+#include "convert_gguf_out.h"
 #include <limits.h>
 #include <string.h>
 
@@ -71,9 +72,13 @@ static bool in_range(int64_t v) {
 }
 
 int cmd_convert(int argc, char **argv) {
+    if (convert_wants_gguf_out(argc, argv)) return cmd_convert_gguf_out(argc, argv);
     convert_args a = {.mlx_path = "mlx_model", .q_mode = "affine", .q_rule = "cpu"};
+    const char *gguf_out = NULL;
     const arg_spec specs[] = {
         {"--hf-path", "--model", ARG_STRING, &a.hf_path, "model to convert: a folder, or a repo id in the local cache",
+         NULL, false, NULL, NULL},
+        {"--gguf-out", NULL, ARG_STRING, &gguf_out, "GGUF file to make from --model (its options: --gguf-out F -h)",
          NULL, false, NULL, NULL},
         {"--mlx-path", NULL, ARG_STRING, &a.mlx_path, "folder to make; it must not exist (default: mlx_model)", NULL,
          false, NULL, NULL},

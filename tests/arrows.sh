@@ -15,7 +15,7 @@ allowed() {
     kernels) echo "kernels base" ;;
     backend) echo "backend kernels base" ;;
     model) echo "model backend kernels format base" ;;
-    convert) echo "convert format text kernels base" ;;
+    convert) echo "convert model format text kernels base" ;;
     engine) echo "engine model backend kernels format text convert base" ;;
     eval) echo "" ;;
     cli) echo "" ;;

@@ -339,6 +339,42 @@ lm_convert_options lm_convert_options_default(void);
  * LM_IO also a full disk. */
 lm_status lm_convert_model(const lm_convert_options *options, lm_error *err);
 
+/** Type of the matrices of a GGUF file. AUTO: for each matrix the one that loses nothing (F32, F16, BF16 as they are;
+ *  affine codes as Q4_0, Q4_1 or Q8_0), else Q8_0. */
+typedef enum lm_gguf_out_type {
+    LM_GGUF_OUT_AUTO,
+    LM_GGUF_OUT_F16,
+    LM_GGUF_OUT_BF16,
+    LM_GGUF_OUT_Q8_0,
+    LM_GGUF_OUT_Q4_0, /* with Q4_0 and Q4_1 the matrix that gives the logits is Q8_0 */
+    LM_GGUF_OUT_Q4_1,
+} lm_gguf_out_type;
+
+/** Options of lm_convert_to_gguf; lm_gguf_write_options_default() gives AUTO and one thread per processor. */
+typedef struct lm_gguf_write_options {
+    lm_gguf_out_type type;
+    int threads; /* 0: one per online processor */
+    /** Bytes of the data section; may be NULL. Return false to cancel. */
+    bool (*progress)(void *user, int64_t bytes_done, int64_t bytes_total);
+    void *progress_user;
+} lm_gguf_write_options;
+
+/** What was written. */
+typedef struct lm_gguf_write_result {
+    int64_t bytes;              /* of the file */
+    int64_t n_tensors, n_exact; /* n_exact: those known to keep every value */
+} lm_gguf_write_result;
+
+lm_gguf_write_options lm_gguf_write_options_default(void);
+/** Writes a model (llama, qwen3, qwen3_moe; a folder or cached repo id, quantized or not) as one GGUF file that
+ * llama.cpp loads. Norms, biases and routers become F32; matrices whose rows are no multiple of 32 become F16 where
+ * blocks were asked for. `gguf_path` must not exist; it appears under its name only when complete. `options` and
+ * `result` may be NULL. Errors: LM_UNSUPPORTED for what GGUF cannot say, named (sliding windows, pre-tokenizers,
+ * tensors without a place, values past float16), LM_FORMAT, LM_IO, LM_NOMEM, LM_CANCELLED; nothing is left behind then.
+ */
+lm_status lm_convert_to_gguf(const char *model, const char *gguf_path, const lm_gguf_write_options *options,
+                             lm_gguf_write_result *result, lm_error *err);
+
 /* ---------------------------------------------------------------- files */
 
 /** Resolves a model argument: an existing path as it is, else a repo id in the local Hugging Face cache
