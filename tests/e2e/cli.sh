@@ -34,11 +34,11 @@ expect mlx-bad 2 - 'unrecognized arguments: --x' "$bins/mlx" --x
 expect help 0 'benchmark.*' - "$bin" --help
 expect nothing 1 - '^mlx_lm: error: a subcommand is required' "$bin"
 expect unknown 1 - "^mlx_lm: error: unknown subcommand 'nope'" "$bin" nope
-for sub in cache_prompt chat fuse lora manage perplexity awq dwq dynamic_quant gptq server upload share; do
+for sub in cache_prompt chat fuse lora manage awq dwq dynamic_quant gptq server upload share; do
     expect "$sub" 1 - "'$sub' is not built yet" "$bin" $sub --model x
     expect "link-$sub" 1 - "'$sub' is not built yet" "$bins/mlx_lm.$sub"
 done
-for sub in benchmark convert evaluate generate kernels logits render tokenize; do
+for sub in benchmark convert evaluate generate kernels logits perplexity render tokenize; do
     expect "$sub-help" 0 '^usage: ' - "$bin" $sub -h
     expect "link-$sub-help" 0 '^usage: ' - "$bins/mlx_lm.$sub" --help
     expect "$sub-bad" 2 - '^usage: ' "$bin" $sub --no-such-option
