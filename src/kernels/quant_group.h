@@ -122,7 +122,14 @@ static inline int lm_quant_exponent(float a) {
     return (int)(u >> 23) - 127 + (mantissa != 0);
 }
 
-/* The group's scale byte, and what elements are divided by (0: all codes are those of 0). */
+/* Code where the divisor is 0. The GPU kernels divide all the same: by an nvfp4 scale of 0 that gives infinities, and
+ * NaN for zeros, which end as 6 and -6. */
+static inline uint32_t lm_quant_undivided(const lm_quant_spec *spec, float w) {
+    if (spec->rule == LM_QUANT_RULE_CPU || spec->mode != LM_QUANT_NVFP4) return 0;
+    return w < 0 ? 15 : 7;
+}
+
+/* The group's scale byte, and what elements are divided by (0: their codes are those of lm_quant_undivided). */
 static inline uint8_t lm_quant_scale(const lm_quant_spec *spec, float largest, lm_dtype dtype, float *divisor) {
     float a = largest / (spec->bits == 4 ? 6.0f : 448.0f);
     if (spec->rule == LM_QUANT_RULE_CPU) a = lm_quant_round(a, dtype);
@@ -132,7 +139,8 @@ static inline uint8_t lm_quant_scale(const lm_quant_spec *spec, float largest, l
         return s;
     }
     *divisor = a == INFINITY ? 0 : 1;
-    if (a == 0 || a == INFINITY) return a == 0 ? 127 : 255;
+    if (a == 0) return spec->rule == LM_QUANT_RULE_CPU ? 127 : 0;
+    if (a == INFINITY) return 255;
     int e = lm_quant_exponent(a);
     *divisor = e >= -126 && e <= 127 ? lm_bits_f32((uint32_t)(e + 127) << 23) : ldexpf(1.0f, e);
     return (uint8_t)(e + 127);

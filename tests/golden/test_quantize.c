@@ -30,7 +30,7 @@ static float load(const uint8_t *b, lm_dtype type, int64_t i) {
 }
 
 static void compare(const golden_file *f, const char *path, const char *prefix, const char *part, const uint8_t *got) {
-    char name[64];
+    char name[80];
     snprintf(name, sizeof name, "%s%s", prefix, part);
     const lm_st_tensor *t = lm_st_find(&f->header, name);
     if (!t) fail_msg("%s: no tensor %s", path, name);
@@ -45,6 +45,7 @@ static void compare(const golden_file *f, const char *path, const char *prefix, 
                  differ, bytes, first / row, first % row, got[first], want[first]);
 }
 
+/* prefix: of the names of the parts in f */
 static void check(const golden_file *input, const char *matrix, const char *prefix, const lm_quant_spec *spec,
                   size_t type, const golden_file *f, const char *path) {
     int64_t n, k;
@@ -82,7 +83,30 @@ static void vectors(void **state) {
     printf("%d files\n", files);
 }
 
+/* What mlx-cuda made of the same inputs on an H100 (tools/make_gpu_quantization.py). */
+static void gpu_vectors(void **state) {
+    (void)state;
+    golden_file f;
+    golden_open(golden_path("golden/quantization_gpu/gpu.safetensors%s%s", "", ""), &f);
+    for (size_t t = 0; t < 3; t++) {
+        golden_file input;
+        golden_open(golden_path("golden/quantization/input_%s.safetensors%s", type_names[t], ""), &input);
+        for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++)
+            for (const int *g = modes[m].groups; *g; g++) {
+                lm_quant_spec spec = {modes[m].mode, modes[m].bits, *g, LM_QUANT_RULE_GPU};
+                char name[48], prefix[56];
+                snprintf(name, sizeof name, "%s_b%d_g%d_%s", modes[m].name, spec.bits, *g, type_names[t]);
+                snprintf(prefix, sizeof prefix, "%s.", name);
+                check(&input, "w", prefix, &spec, t, &f, name);
+                snprintf(prefix, sizeof prefix, "%s.mm_", name);
+                check(&input, "mm_w", prefix, &spec, t, &f, name);
+            }
+        golden_close(&input);
+    }
+    golden_close(&f);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(vectors)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(vectors), cmocka_unit_test(gpu_vectors)};
     return cmocka_run_group_tests_name("quantize", tests, NULL, NULL);
 }

@@ -30,8 +30,8 @@ static void affine_group(const lm_quant_spec *spec, const float *w, lm_dtype dty
 }
 
 static uint32_t float_code(const lm_quant_spec *spec, float w, lm_dtype dtype, float divisor) {
-    if (divisor == 0) return 0;
-    float x = w / divisor;
+    if (divisor == 0) return lm_quant_undivided(spec, w);
+    float x = spec->rule == LM_QUANT_RULE_CPU ? w / divisor : w * (1 / divisor);
     if (spec->rule == LM_QUANT_RULE_CPU) x = lm_quant_round(x, dtype);
     if (spec->bits == 8) return lm_quant_e4m3(x);
     return spec->rule == LM_QUANT_RULE_CPU ? lm_quant_e2m1_first(x) : lm_quant_e2m1_even(x);

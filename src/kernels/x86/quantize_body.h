@@ -135,13 +135,17 @@ INLINE void qv_float_group(const lm_quant_spec *spec, int bits, int group, lm_qu
     const float most = qv_most(largest);
     *scale = lm_quant_scale(spec, most, dtype, &divisor);
     if (divisor == 0) {
-        memset(out, 0, (size_t)(group * bits / 8));
+        for (int i = 0; i < group; i++) codes[i] = (uint8_t)lm_quant_undivided(spec, w[i]);
+        if (bits == 8)
+            memcpy(out, codes, (size_t)group);
+        else
+            qv_pack(codes, group, 4, out);
         return;
     }
-    const vf d = vf_set1(divisor);
+    const vf d = vf_set1(divisor), reciprocal = vf_set1(1 / divisor);
     const bool huge = !(most / divisor < 0x1p20f);
     for (int i = 0; i < group; i += VL) {
-        vf x = vf_load(w + i) / d;
+        vf x = rule == LM_QUANT_RULE_CPU ? vf_load(w + i) / d : vf_load(w + i) * reciprocal;
         if (rule == LM_QUANT_RULE_CPU) x = qv_round_to(x, dtype);
         if (bits == 4 && rule == LM_QUANT_RULE_CPU && huge) {
             float lane[VL];
