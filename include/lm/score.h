@@ -119,7 +119,7 @@ lm_status lm_perplexity_run(lm_engine *engine, const lm_rows *rows, const lm_per
 typedef struct lm_score_options {
     int64_t batch_size;      /* sequences in flight, at least 1 */
     bool add_special_tokens; /* exactly where no chat template is in use */
-    int64_t max_tokens;      /* loglikelihood: longest input; generate_until: cap; 0: 8192 */
+    int64_t max_tokens;      /* loglikelihood: longest input (0: 8192); generate_until: cap (0: the requests') */
     bool share_prefix;       /* compute a common beginning of contexts once */
     const volatile int *cancel;
     void (*progress)(void *user, size_t done, size_t total); /* may be NULL */
@@ -159,7 +159,7 @@ typedef struct lm_generate_until {
     const char *context;
     size_t context_length;
     const char *const *until; /* NULL-terminated list, may be NULL */
-    int64_t max_tokens;       /* 0: the options' */
+    int64_t max_tokens;       /* cap where the options have none; 0: 8192 */
     char *text;               /* out: freed with lm_free */
     size_t length;            /* out */
     const char *finish;       /* out: "stop", "length" or "until" */

@@ -63,6 +63,13 @@ void lm_ev_pack_destroy(lm_ev_pack *pack, bool failed);
 lm_status lm_ev_jobs_run(lm_engine *engine, lm_ev_job *jobs, size_t n, size_t max_rows, size_t max_tokens,
                          const volatile int *cancel, lm_error *err);
 
+/** Ids of a text, as every request type wants them. Freed with lm_free. */
+lm_status lm_ev_score_encode(lm_engine *engine, const char *text, size_t length, const lm_score_options *options,
+                             int32_t **ids, size_t *n, lm_error *err);
+/** Ids at the beginning of `ids` that `seq` (may be NULL) holds too, at most `most`; 0 if too few to be worth a fork.
+ */
+size_t lm_ev_shared(const lm_seq *seq, const int32_t *ids, size_t most);
+
 /* ---- logits_file.c */
 
 typedef struct lm_ev_logprobs_writer lm_ev_logprobs_writer;
