@@ -49,6 +49,7 @@ typedef struct lm_attn_args {
     const int32_t *limit; /* [R] */
     float *m, *l;         /* [R] out */
     float *acc;           /* [R, D] out, dense */
+    const void *next;     /* a hint: kt of the call that this thread will probably make next; or NULL */
     int64_t ldq;
     int32_t d, r;
 } lm_attn_args;

@@ -160,16 +160,21 @@ static void gather_queries(const attn_job *j, const attn_tile *t, float *q) {
     }
 }
 
-static void run_chunk(const attn_job *j, const attn_tile *t, int64_t chunk, const float *q, int32_t *limit, float *m,
-                      float *l, float *acc, void *scratch) {
+static const char *chunk_keys(const attn_job *j, const attn_tile *t, int64_t chunk) {
+    return head_keys(j->s, t->g, chunk * LM_KV_BLOCK, t->head);
+}
+
+static void run_chunk(const attn_job *j, const attn_tile *t, int64_t chunk, const void *next, const float *q,
+                      int32_t *limit, float *m, float *l, float *acc, void *scratch) {
     const lm_attn_shape *s = j->s;
     for (int64_t i = 0; i < t->rows; i++) {
         int64_t seen = t->g->pos[t->i0 + i] + 1 - chunk * LM_KV_BLOCK;
         int32_t v = (int32_t)(seen < 0 ? 0 : seen > LM_KV_BLOCK ? LM_KV_BLOCK : seen);
         for (int32_t g = 0; g < j->group; g++) limit[i * j->group + g] = v;
     }
-    const char *kt = head_keys(s, t->g, chunk * LM_KV_BLOCK, t->head);
+    const char *kt = chunk_keys(j, t, chunk);
     lm_attn_args a = {.kt = kt,
+                      .next = next,
                       .v = kt + head_part(s, t->g->kv_dtype),
                       .q = q,
                       .limit = limit,
@@ -243,8 +248,12 @@ static void run_tile(void *context, int64_t task, int worker) {
     tile_scratch_layout(j->tile_rows * j->group, j->s->d, cpu_worker_scratch(j->c, worker), &s);
     gather_queries(j, &t, s.q);
     memset(s.rl, 0, (size_t)r * sizeof(float));
+    const attn_tile after = tile_at(j, task + j->c->threads); /* what this thread may take next */
     for (int64_t chunk = 0; chunk < t.chunks; chunk++) {
-        run_chunk(j, &t, chunk, s.q, s.limit, s.m, s.l, s.acc, s.kernel);
+        const void *next = chunk + 1 < t.chunks ? chunk_keys(j, &t, chunk + 1)
+                           : after.g            ? chunk_keys(j, &after, 0)
+                                                : NULL;
+        run_chunk(j, &t, chunk, next, s.q, s.limit, s.m, s.l, s.acc, s.kernel);
         merge_chunk(r, j->s->d, s.rm, s.rl, s.racc, s.m, s.l, s.acc);
     }
     write_tile(j, &t, s.rl, s.racc);
@@ -278,7 +287,10 @@ static void run_split_chunk(void *context, int64_t task, int worker) {
     tile_scratch_layout(r_max, j->s->d, cpu_worker_scratch(j->c, worker), &s);
     gather_queries(j, &t, s.q);
     float *p = partial_at(j, t.partial + chunk);
-    run_chunk(j, &t, chunk, s.q, s.limit, s.m, s.l, s.acc, s.kernel);
+    int64_t next_chunk;
+    const attn_tile after = split_at(j, task + j->c->threads, &next_chunk); /* what this thread may take next */
+    const void *next = after.g ? chunk_keys(j, &after, next_chunk) : NULL;
+    run_chunk(j, &t, chunk, next, s.q, s.limit, s.m, s.l, s.acc, s.kernel);
     int64_t r = t.rows * j->group;
     memcpy(p, s.m, (size_t)r * sizeof(float));
     memcpy(p + r_max, s.l, (size_t)r * sizeof(float));

@@ -199,7 +199,12 @@ static void softmax(float *s, int32_t n, float *max_out, float *sum_out) {
 static void weigh_values(const tile_set tiles, const lm_attn_args *a, const group *g, const float *e, const char *v,
                          int64_t ldv, size_t row_bytes, int32_t column, int32_t n) {
     product p = {e, v, a->acc + (int64_t)g->first * a->d + column, LM_KV_BLOCK, ldv, a->d, g->least, false, NULL, 0};
+    if (g->first == 0 && column == 0) { /* a line of the next keys a position: their first rows find nobody ahead */
+        p.ahead = a->next;
+        p.ahead_bytes = a->next ? LINE : 0;
+    }
     multiply(tiles, g->count, &p, n);
+    p.ahead_bytes = 0;
     p.resume = true;
     for (int32_t r = 0; r < g->count; r++) {
         p.k = a->limit[g->first + r] - g->least;
