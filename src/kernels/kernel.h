@@ -12,6 +12,7 @@
 #define LM_KERNELS_KERNEL_H
 #include "base/cpu.h"
 #include "base/types.h"
+#include "kernels/quantize.h"
 #include "lm/lm.h"
 
 /* ---- op MATVEC and MATMAT: y[m, n] = sum_k x[m, k] * W[n, k] -------------------------------------------------
@@ -80,13 +81,20 @@ typedef struct lm_kv_impl {
     void (*store)(void *kt, void *v, const float *key, const float *value, int32_t d, int32_t pos);
 } lm_kv_impl;
 
-typedef enum lm_op { LM_OP_MATVEC, LM_OP_MATMAT, LM_OP_ATTN, LM_OP_ROW, LM_OP_KV, LM_OP_COUNT } lm_op;
+/* ---- op QUANT: quantizes rows of weights; every row of the table gives the same bytes --------------------------- */
+typedef struct lm_quant_impl {
+    /** As lm_quantize_rows. w needs no alignment. */
+    void (*rows)(const lm_quant_spec *spec, const float *w, lm_dtype dtype, int64_t n, int64_t k, void *packed,
+                 void *scales, void *biases);
+} lm_quant_impl;
+
+typedef enum lm_op { LM_OP_MATVEC, LM_OP_MATMAT, LM_OP_ATTN, LM_OP_ROW, LM_OP_KV, LM_OP_QUANT, LM_OP_COUNT } lm_op;
 
 typedef struct lm_kernel_row {
     lm_op op;
     lm_format format;
     const char *name; /* the symbol */
-    const void *impl; /* lm_linear_impl, lm_attn_impl, lm_row_impl or lm_kv_impl, by op */
+    const void *impl; /* lm_linear_impl, lm_attn_impl, lm_row_impl, lm_kv_impl or lm_quant_impl, by op */
     uint32_t needs;   /* LM_CPU_* */
     lm_layout layout;
     lm_numerics numerics; /* how far the inputs of products are rounded: F32 = not at all */
@@ -96,8 +104,8 @@ typedef struct lm_kernel_row {
 /** All rows, in kernels.def's order. */
 const lm_kernel_row *lm_kernel_rows(size_t *count);
 /** The best row for op and format among those that `cpu` can run and whose numerics class is not looser than `loosest`
- *  (order F32 < F16 < BF16 < INT8). For ATTN, ROW, KV, format is the element type. NULL only for unknown formats: a
- * scalar row exists for everything. */
+ *  (order F32 < F16 < BF16 < INT8). For ATTN, ROW, KV, QUANT, format is the element type. NULL only for unknown
+ * formats: a scalar row exists for everything. */
 const lm_kernel_row *lm_kernel_select(lm_op op, lm_format format, lm_layout layout, lm_numerics loosest, uint32_t cpu);
 
 /** Dequantizes row n of w to float32 (scalar; the definition of each format): out[k]. */

@@ -114,6 +114,14 @@ static inline uint32_t lm_quant_e2m1_even(float x) {
     return x == x ? code | (lm_f32_bits(x) >> 28 & 8) : 0;
 }
 
+/* ceil(log2f(a)), a > 0: the logarithm is rounded to float32 first, so what is little above a power of two may count as
+ * that power. Only there is a logarithm needed; by double it is what a correctly rounded log2f gives. */
+static inline int lm_quant_exponent(float a) {
+    uint32_t u = lm_f32_bits(a), mantissa = u & 0x7fffffu;
+    if (u < 0x00800000u || (mantissa && mantissa < 0x1000)) return (int)ceilf((float)log2((double)a));
+    return (int)(u >> 23) - 127 + (mantissa != 0);
+}
+
 /* The group's scale byte, and what elements are divided by (0: all codes are those of 0). */
 static inline uint8_t lm_quant_scale(const lm_quant_spec *spec, float largest, lm_dtype dtype, float *divisor) {
     float a = largest / (spec->bits == 4 ? 6.0f : 448.0f);
@@ -123,12 +131,10 @@ static inline uint8_t lm_quant_scale(const lm_quant_spec *spec, float largest, l
         *divisor = lm_e4m3_to_f32(s);
         return s;
     }
-    *divisor = 1;
-    if (a == 0) return 127;
-    if (isinf(a)) return *divisor = 0, 255;
-    /* in double, then to float32: what a correctly rounded log2f gives */
-    float e = ceilf((float)log2((double)a));
-    *divisor = ldexpf(1.0f, (int)e);
-    return (uint8_t)((int)e + 127);
+    *divisor = a == INFINITY ? 0 : 1;
+    if (a == 0 || a == INFINITY) return a == 0 ? 127 : 255;
+    int e = lm_quant_exponent(a);
+    *divisor = e >= -126 && e <= 127 ? lm_bits_f32((uint32_t)(e + 127) << 23) : ldexpf(1.0f, e);
+    return (uint8_t)(e + 127);
 }
 #endif

@@ -10,6 +10,7 @@
 #define LM_IMPL_ATTN lm_attn_impl
 #define LM_IMPL_ROW lm_row_impl
 #define LM_IMPL_KV lm_kv_impl
+#define LM_IMPL_QUANT lm_quant_impl
 #define KERNEL(op, format, symbol, needs, layout, numerics, rank) extern const LM_IMPL_##op symbol;
 #include "kernels/kernels.def"
 #endif

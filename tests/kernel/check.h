@@ -33,7 +33,8 @@ typedef struct check {
 #define CHECK_MODULES(X) \
     X(attn, LM_OP_ATTN)  \
     X(row, LM_OP_ROW)    \
-    X(kv, LM_OP_KV)
+    X(kv, LM_OP_KV)      \
+    X(quantize, LM_OP_QUANT)
 #define CHECK_DECLARE(name, op) void check_##name(check *c);
 CHECK_MODULES(CHECK_DECLARE)
 #if CHECK_HAS_LINEAR

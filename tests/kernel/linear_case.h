@@ -16,6 +16,7 @@
 #define LM_LINEAR_ATTN(row)
 #define LM_LINEAR_ROW(row)
 #define LM_LINEAR_KV(row)
+#define LM_LINEAR_QUANT(row)
 #define LM_LINEAR_INIT(...) \
     { __VA_ARGS__ }
 static const lm_kernel_row linear_rows[] = {

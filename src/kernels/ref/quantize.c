@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * quantize.c: quantizing, one element after another: the definition of every row of op QUANT. */
 #include "kernels/quant_group.h"
+#include "kernels/rows.h"
 
 /* Appends `bits` bits at a time to a little-endian bit string. */
 typedef struct bit_writer {
@@ -46,8 +47,8 @@ static void float_group(const lm_quant_spec *spec, const float *w, lm_dtype dtyp
     for (int i = 0; i < spec->group; i++) put(out, float_code(spec, w[i], dtype, divisor), spec->bits);
 }
 
-void lm_quantize_rows(const lm_quant_spec *spec, const float *w, lm_dtype dtype, int64_t n, int64_t k, void *packed,
-                      void *scales, void *biases) {
+static void quantize(const lm_quant_spec *spec, const float *w, lm_dtype dtype, int64_t n, int64_t k, void *packed,
+                     void *scales, void *biases) {
     bit_writer out = {packed, 0, 0}; /* rows are whole bytes: one string */
     for (int64_t g = 0; g < n * (k / spec->group); g++, w += spec->group)
         if (spec->mode == LM_QUANT_AFFINE)
@@ -55,3 +56,5 @@ void lm_quantize_rows(const lm_quant_spec *spec, const float *w, lm_dtype dtype,
         else
             float_group(spec, w, dtype, &out, (uint8_t *)scales + g);
 }
+
+const lm_quant_impl lm_quantize__scalar = {quantize};
