@@ -55,8 +55,6 @@ static void add_string(lm_buf *b, const char *s, size_t length) {
             lm_buf_addc(b, (char)c);
         else if (c >= 0x10000)
             lm_buf_addf(b, "\\u%04x\\u%04x", 0xd7c0 + (c >> 10), 0xdc00 + (c & 0x3ff));
-        else if (c == 0x7f)
-            lm_buf_addc(b, (char)c);
         else
             lm_buf_addf(b, "\\u%04x", c);
     }
