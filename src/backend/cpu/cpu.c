@@ -170,9 +170,21 @@ static void cpu_destroy(lm_backend *b) {
     free(c);
 }
 
+static const lm_kernel_row *select_row(const cpu_backend *c, lm_op op, lm_format format) {
+    return lm_kernel_select(op, format, LM_LAYOUT_MLX, c->numerics, c->flags);
+}
+
 static const void *select_impl(const cpu_backend *c, lm_op op, lm_format format) {
-    const lm_kernel_row *row = lm_kernel_select(op, format, LM_LAYOUT_MLX, c->numerics, c->flags);
+    const lm_kernel_row *row = select_row(c, op, format);
     return row ? row->impl : NULL;
+}
+
+/* Where MATMAT, which unpacks weights into panels first, begins to pay (docs/speed/cpu.md): late beside a MATVEC row on
+ * bytes, later still if MATMAT itself computes in float32. */
+static int matvec_rows(const cpu_backend *c, lm_format format) {
+    const lm_kernel_row *vec = select_row(c, LM_OP_MATVEC, format), *mat = select_row(c, LM_OP_MATMAT, format);
+    if (!vec || !mat || vec->numerics == LM_NUMERICS_F32) return 4;
+    return mat->numerics == LM_NUMERICS_F32 ? 28 : 20;
 }
 
 int lm_backend_threads(const lm_backend *b) {
@@ -195,6 +207,7 @@ lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **
     for (int f = 0; f < LM_FORMAT_COUNT; f++) {
         c->matvec[f] = select_impl(c, LM_OP_MATVEC, (lm_format)f);
         c->matmat[f] = select_impl(c, LM_OP_MATMAT, (lm_format)f);
+        c->matvec_rows[f] = matvec_rows(c, (lm_format)f);
         c->attn[f] = select_impl(c, LM_OP_ATTN, (lm_format)f);
         c->kv[f] = select_impl(c, LM_OP_KV, (lm_format)f);
     }

@@ -6,8 +6,6 @@
 #include "base/pool.h"
 #include "kernels/kernel.h"
 
-/* At most this many rows go through the mat-vec kernels, which stream the weights once per row or few rows. */
-#define CPU_MATVEC_MAX_ROWS 4
 #define CPU_MAX_ITEMS 8
 #define CPU_STAGES 16 /* clocks of profile.c */
 
@@ -32,6 +30,7 @@ typedef struct cpu_backend {
     bool batch_invariant;
     lm_numerics numerics;
     const lm_linear_impl *matvec[LM_FORMAT_COUNT], *matmat[LM_FORMAT_COUNT];
+    int matvec_rows[LM_FORMAT_COUNT]; /* up to so many rows MATVEC is the faster one */
     const lm_attn_impl *attn[LM_FORMAT_COUNT];
     const lm_kv_impl *kv[LM_FORMAT_COUNT];
     const lm_row_impl *row;

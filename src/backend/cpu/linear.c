@@ -5,7 +5,7 @@
 #include <string.h>
 
 const lm_linear_impl *cpu_linear_impl(const cpu_backend *c, const lm_weight *w, int64_t m) {
-    if (!c->batch_invariant && m <= CPU_MATVEC_MAX_ROWS) return c->matvec[w->format];
+    if (!c->batch_invariant && m <= c->matvec_rows[w->format]) return c->matvec[w->format];
     return c->matmat[w->format];
 }
 

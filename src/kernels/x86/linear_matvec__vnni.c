@@ -16,6 +16,7 @@
 #define QV_LONG 6144        /* ... where K is larger and planes crowd the first-level cache */
 #define QV_AHEAD 4096       /* bytes of weights that are asked for in advance, at least */
 #define QV_SCALES_AHEAD 256 /* bytes of scales and of biases that are asked for in advance */
+#define QV_PASS 16          /* outputs of one pass where there are several */
 #define QV_TOP 32639        /* 127 * 256 + 127: both bytes stay within [-127, 127] but for low's -128 */
 
 typedef struct qv_shape {
@@ -247,24 +248,31 @@ INLINE void qv_rows(int bits, int rows, int outs, const lm_weight *w, const qv_s
     for (; n < n1; n++) qv_outs(bits, rows, 1, w, s, xp, n, y, ldy);
 }
 
+/* Up to MV_ROWS rows against outputs n0..n1. */
+INLINE void qv_some(int bits, const lm_weight *w, const qv_shape *s, const char *x, int64_t m, int64_t n0, int64_t n1,
+                    float *y, int64_t ldy) {
+    switch (m) {
+    case 1:
+        if (s->outs > 1)
+            qv_rows(bits, 1, QV_OUTS, w, s, x, n0, n1, y, ldy);
+        else
+            qv_rows(bits, 1, 1, w, s, x, n0, n1, y, ldy);
+        break;
+    case 2: qv_rows(bits, 2, 1, w, s, x, n0, n1, y, ldy); break;
+    case 3: qv_rows(bits, 3, 1, w, s, x, n0, n1, y, ldy); break;
+    default: qv_rows(bits, 4, 1, w, s, x, n0, n1, y, ldy); break;
+    }
+}
+
 INLINE void qv_run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y,
                    int64_t ldy) {
     const qv_shape s = qv_shape_of(w, bits);
-    for (int64_t i = 0; i < m; i += MV_ROWS) {
-        const char *x = (const char *)xp + i * s.stride;
-        float *to = y + i * ldy;
-        switch (m - i) {
-        case 1:
-            if (s.outs > 1)
-                qv_rows(bits, 1, QV_OUTS, w, &s, x, n0, n1, to, ldy);
-            else
-                qv_rows(bits, 1, 1, w, &s, x, n0, n1, to, ldy);
-            break;
-        case 2: qv_rows(bits, 2, 1, w, &s, x, n0, n1, to, ldy); break;
-        case 3: qv_rows(bits, 3, 1, w, &s, x, n0, n1, to, ldy); break;
-        default: qv_rows(bits, 4, 1, w, &s, x, n0, n1, to, ldy); break;
-        }
-    }
+    /* more rows than one pass takes: all passes over a few outputs, whose weights then come from a cache */
+    const int64_t each = m > MV_ROWS ? QV_PASS : n1 - n0;
+    for (int64_t n = n0; n < n1; n += each)
+        for (int64_t i = 0; i < m; i += MV_ROWS)
+            qv_some(bits, w, &s, (const char *)xp + i * s.stride, m - i, n, n1 - n < each ? n1 : n + each, y + i * ldy,
+                    ldy);
 }
 
 #define LM_MATVEC_VNNI(bits)                                                                                      \
