@@ -19,7 +19,7 @@ typedef struct eval_args {
     int64_t batch_size, num_shots, max_tokens, limit, seed, top_k;
     double temp, top_p;
     bool num_shots_given, max_tokens_given, limit_given, output_given, template_given, apply_template;
-    bool multiturn, unsafe_code, table, json;
+    bool multiturn, unsafe_code, table, json, restart;
     engine_args engine;
 } eval_args;
 
@@ -218,11 +218,55 @@ static void watch(void *user, const lm_eval_progress *p) {
     show_progress(&w->bar, p);
 }
 
-static lm_status run_model(lm_eval *eval, lm_engine *engine, const eval_args *a, lm_error *err) {
+/* Opens the journal beside the result files and says what it already has. */
+static lm_status open_journal(lm_eval *eval, lm_engine *engine, const eval_args *a, lm_eval_run_options *options,
+                              lm_error *err) {
+    char *name = NULL, *path = NULL;
+    lm_status status = lm_eval_file_name(eval, a->model, &name, err);
+    if (status == LM_OK) {
+        size_t size = strlen(a->output_dir) + strlen(name) + 32;
+        path = malloc(size);
+        if (path) snprintf(path, size, "%s/%s_journal.sqlite", a->output_dir, name);
+        if (!path) status = cli_error(err, LM_NOMEM, "out of memory");
+    }
+    if (status == LM_OK) status = lm_eval_journal_open(eval, engine, options, path, a->restart, &options->journal, err);
     lm_eval_info info;
     lm_eval_get_info(eval, &info);
-    watcher w = {.bar = {.tty = isatty(2) == 1, .count = !a->json && isatty(1) != 1},
-                 .last = {.n_total = info.n_requests}};
+    if (status == LM_OK && info.n_answered)
+        fprintf(stderr, "%zu of %zu questions are answered in %s (--restart asks them again)\n", info.n_answered,
+                info.n_requests, path);
+    lm_free(name);
+    free(path);
+    return status;
+}
+
+/* Runs, writes files, prints. A full disk isn't asked to take files as well: the journal has what it could. */
+static lm_status answer(lm_eval *eval, lm_engine *engine, const eval_args *a, const lm_eval_run_options *options,
+                        watcher *w, lm_error *err) {
+    if (w->bar.count) {
+        printf("[batch_generate] Finished processing 0/%zu ...\r", w->last.n_total);
+        fflush(stdout);
+    }
+    lm_status status = lm_eval_generate(eval, engine, options, err);
+    if (w->bar.tty) fprintf(stderr, "\r\033[K");
+    if (status != LM_OK) { /* what was answered stays */
+        if (w->bar.count) putchar('\n');
+        lm_error later;
+        lm_eval_info info;
+        lm_eval_get_info(eval, &info);
+        if (status != LM_IO && info.n_answered && write_files(eval, a, false, &later) != LM_OK)
+            fprintf(stderr, "the answers so far could not be written: %s\n", later.message);
+        return status;
+    }
+    if (!a->json) print_statistics(&w->last, engine);
+    lm_status written = write_files(eval, a, true, err); /* a full disk must not cost the scores on the screen */
+    if (written == LM_OK) written = lm_eval_journal_complete(options->journal, err);
+    status = print_results(eval, a, written == LM_OK ? err : NULL);
+    return written == LM_OK ? status : written;
+}
+
+static lm_status run_model(lm_eval *eval, lm_engine *engine, const eval_args *a, lm_error *err) {
+    watcher w = {.bar = {.tty = isatty(2) == 1, .count = !a->json && isatty(1) != 1}};
     lm_eval_run_options options = lm_eval_run_options_default();
     options.batch_size = a->batch_size;
     options.seed = (uint64_t)a->seed;
@@ -233,27 +277,15 @@ static lm_status run_model(lm_eval *eval, lm_engine *engine, const eval_args *a,
     options.progress = watch;
     options.progress_user = &w;
     lm_status status = make_folder(a->output_dir, err);
+    if (status == LM_OK) status = open_journal(eval, engine, a, &options, err);
     if (status != LM_OK) return status;
-    if (w.bar.count) {
-        printf("[batch_generate] Finished processing 0/%zu ...\r", info.n_requests);
-        fflush(stdout);
-    }
-    status = lm_eval_generate(eval, engine, &options, err);
-    if (w.bar.tty) fprintf(stderr, "\r\033[K");
-    if (status != LM_OK) { /* what was answered stays */
-        if (w.bar.count) putchar('\n');
-        lm_error later;
-        lm_eval_get_info(eval, &info);
-        if (info.n_answered && write_files(eval, a, false, &later) != LM_OK)
-            fprintf(stderr, "the answers so far could not be written: %s\n", later.message);
-        return status;
-    }
-    if (!a->json) print_statistics(&w.last, engine);
-    lm_status written = write_files(eval, a, true, err); /* a full disk must not cost the scores on the screen */
-    status = print_results(eval, a, written == LM_OK ? err : NULL);
-    return written == LM_OK ? status : written;
+    lm_eval_info info;
+    lm_eval_get_info(eval, &info);
+    w.last.n_total = info.n_requests - info.n_answered;
+    status = answer(eval, engine, a, &options, &w, err);
+    lm_eval_journal_close(options.journal);
+    return status;
 }
-
 /* ---- set-up */
 
 static lm_status make_eval(const lm_tokenizer *tokenizer, const eval_args *a, lm_eval **eval, lm_error *err) {
@@ -349,6 +381,7 @@ int cmd_evaluate(int argc, char **argv) {
          NULL, NULL},
         {"--answers", NULL, ARG_STRING, &a.answers, "score completions of a JSONL file instead of running the model",
          NULL, false, NULL, NULL},
+        {"--restart", NULL, ARG_FLAG, &a.restart, "drop the answers of an interrupted run", NULL, false, NULL, NULL},
         {"--compare", NULL, ARG_STRINGS, &a.compare, "compare result folders instead (alone with --json and --seed)",
          NULL, false, NULL, NULL},
         {"--table", NULL, ARG_FLAG, &a.table, "print lm-eval's table too", NULL, false, NULL, NULL},

@@ -58,7 +58,7 @@ missing() {
 }
 
 BUILD_PACKAGES="gcc:cc libc6-dev:cc make:make cmake:cmake pkg-config:pkg-config xz-utils:xz libjansson-dev:pc-jansson \
-libpcre2-dev:pc-libpcre2-8 libutf8proc-dev:pc-libutf8proc libzstd-dev:pc-libzstd"
+libpcre2-dev:pc-libpcre2-8 libutf8proc-dev:pc-libutf8proc libzstd-dev:pc-libzstd libsqlite3-dev:pc-sqlite3"
 PIP_PACKAGES="python3:python3 python3-pip:pip"
 
 # need_packages PACKAGE:TEST...: installs what is missing, as root, from Debian

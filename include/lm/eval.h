@@ -75,15 +75,20 @@ typedef struct lm_eval_progress {
     int64_t computed_tokens;  /* prompt tokens really computed: shared prefixes once */
     int64_t generated_tokens; /* stop tokens included */
     double seconds, prompt_seconds;
-    double score_sum; /* of the first metric over finished questions */
+    double score_sum; /* of the first metric over finished questions, those answered before this run included */
+    size_t n_before;  /* questions answered before this run: from a journal */
 } lm_eval_progress;
 
+/** Answers on disk: see lm_eval_journal_open. */
+typedef struct lm_eval_journal lm_eval_journal;
+
 typedef struct lm_eval_run_options {
-    int64_t batch_size;    /* questions in flight, at least 1 */
-    int64_t prefill_chunk; /* prompt tokens computed in one step, at least 1 */
-    bool share_prefix;     /* compute a task's common prefix once */
-    lm_sampler sampler;    /* copied for every question */
-    uint64_t seed;         /* question i samples from its own stream derived from seed and i */
+    int64_t batch_size;       /* questions in flight, at least 1 */
+    int64_t prefill_chunk;    /* prompt tokens computed in one step, at least 1 */
+    bool share_prefix;        /* compute a task's common prefix once */
+    lm_sampler sampler;       /* copied for every question */
+    uint64_t seed;            /* question i samples from its own stream derived from seed and i */
+    lm_eval_journal *journal; /* gets every finished answer, synced within 2 s; may be NULL. Borrowed */
     const volatile int *cancel;
     void (*progress)(void *user, const lm_eval_progress *progress); /* after every step; may be NULL */
     void *progress_user;
@@ -94,6 +99,19 @@ lm_eval_run_options lm_eval_run_options_default(void);
  *  a row ends at a stop id, at its cap, or when an `until` string is complete, and the next question takes its place.
  *  On LM_CANCELLED (and any other failure) the answers finished so far stay. */
 lm_status lm_eval_generate(lm_eval *eval, lm_engine *engine, const lm_eval_run_options *options, lm_error *err);
+
+/** Opens the journal file at `path` for a run of `eval` with `engine` and `options` (sampler and seed count; set
+ *  options->journal to `*out` afterwards), or starts it. An SQLite file with every finished answer and with what
+ * answers depend on: program, processor, model files, tasks, data, prompts, numerics, sampling. Answers that it has are
+ * taken into `eval`. LM_ARG where it holds an unfinished run that differs (the message names the first difference),
+ * LM_FORMAT where it is damaged, LM_IO where it can't be written or another process writes it. `restart` drops what it
+ * holds. */
+lm_status lm_eval_journal_open(lm_eval *eval, lm_engine *engine, const lm_eval_run_options *options, const char *path,
+                               bool restart, lm_eval_journal **out, lm_error *err);
+/** Marks the run as complete: a different run may then replace it. */
+lm_status lm_eval_journal_complete(lm_eval_journal *journal, lm_error *err);
+/** Syncs and closes. NULL is allowed. Before lm_eval_destroy. */
+void lm_eval_journal_close(lm_eval_journal *journal);
 
 /** Gives one answer from outside. `text` is what a model generated, uncut. An answer given twice is an error. */
 lm_status lm_eval_set_answer(lm_eval *eval, const char *task, int64_t doc_id, const char *text, size_t length,

@@ -3,7 +3,7 @@
  * question; rows that decode and rows that still read their prompt share a step; a finished question's slot is refilled
  * before the next step. The questions of a task begin alike (exemplars), so a task's common prefix is computed once, in
  * a base sequence that its questions fork from. */
-#include "internal.h"
+#include "journal.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -286,6 +286,7 @@ static lm_status finish_slot(run *r, slot *s, const char *finish, lm_error *err)
     int32_t *ids = s->out;
     s->out = NULL;
     EV_TRY(lm_ev_store(r->eval, s->request, text, length, ids, s->n_out, s->n_prompt, finish, err));
+    if (r->options->journal) EV_TRY(lm_ev_journal_add(r->options->journal, s->request, err));
     r->eval->stats.score_sum += r->eval->answers[s->request].score;
     r->eval->stats.n_done++;
     drop_slot(s);
@@ -373,7 +374,9 @@ static lm_status one_step(run *r, bool *done, lm_error *err) {
     EV_TRY(status);
     EV_TRY(take_rows(r, n, err));
     report(r, start, n_prefill, n_decode);
-    return LM_OK;
+    if (!r->options->journal) return LM_OK;
+    double end = now();
+    return lm_ev_journal_tick(r->options->journal, end, end - start, err);
 }
 
 /* Keeps the engine's facts for the report; its strings are copied, as the engine may be closed before. */
@@ -434,13 +437,20 @@ lm_status lm_eval_generate(lm_eval *eval, lm_engine *engine, const lm_eval_run_o
     for (size_t i = 0; r.bases && i < eval->n_tasks; i++)
         for (size_t k = 0; k < eval->tasks[i].count; k++)
             r.bases[i].left += !eval->answers[eval->tasks[i].first + k].answered;
-    eval->stats = (lm_eval_progress){.n_total = eval->n_requests - eval->n_answered};
+    eval->stats = (lm_eval_progress){.n_total = eval->n_requests - eval->n_answered, .n_before = eval->n_answered};
+    for (size_t i = 0; i < eval->n_requests; i++)
+        if (eval->answers[i].answered) eval->stats.score_sum += eval->answers[i].score;
     eval->batch_size = options->batch_size;
     lm_status status = LM_OK;
     if (!r.slots || !r.rows || !r.owner || !r.want || !r.again || !r.bases)
         status = lm_ev_fail(err, LM_NOMEM, "out of memory for %zu questions in flight", slots);
     else
         status = run_all(&r, err);
+    if (options->journal) { /* what was answered is kept, whatever ended the run */
+        bool good = status == LM_OK || status == LM_CANCELLED;
+        lm_status synced = lm_ev_journal_sync(options->journal, good ? err : NULL);
+        if (good && synced != LM_OK) status = synced;
+    }
     if (status == LM_CANCELLED)
         lm_ev_fail(err, LM_CANCELLED, "cancelled after %zu of %zu questions", eval->n_answered, eval->n_requests);
     for (size_t i = 0; r.slots && i < slots; i++) drop_slot(&r.slots[i]);
