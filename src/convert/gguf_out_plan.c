@@ -134,7 +134,7 @@ static lm_status check_shape(planner *p, const lm_tensor *t, int64_t experts, in
 static lm_status read_affine(planner *p, const char *module, gguf_matrix *m, int64_t experts, int64_t rows,
                              int64_t columns) {
     const lm_tensor *w = m->weight, *s = m->scales;
-    int64_t words = w->shape[w->n_dims - 1], groups = s->n_dims ? s->shape[s->n_dims - 1] : 0;
+    int64_t words = w->n_dims ? w->shape[w->n_dims - 1] : 0, groups = s->n_dims ? s->shape[s->n_dims - 1] : 0;
     lm_quant q;
     LM_TRY(lm_config_quant(p->s->config, module, &q, p->err));
     if (!is_float(s->dtype) || (q.listed && q.quantized && strcmp(q.mode, "affine")))
@@ -142,7 +142,8 @@ static lm_status read_affine(planner *p, const char *module, gguf_matrix *m, int
                        p->s->folder, module,
                        q.quantized && strcmp(q.mode, "affine") ? q.mode : lm_dtype_name(s->dtype));
     if (!m->biases) return lm_fail(p->err, LM_FORMAT, "%s: %.160s.biases: missing", p->s->folder, module);
-    m->bits = groups > 0 && words <= columns && words * 32 % columns == 0 ? (int)(words * 32 / columns) : 0;
+    m->bits =
+        groups > 0 && words > 0 && words <= columns && words * 32 % columns == 0 ? (int)(words * 32 / columns) : 0;
     m->group = groups > 0 && columns % groups == 0 ? columns / groups : 0;
     if (w->dtype != LM_DTYPE_U32 || lm_format_affine(m->bits) == LM_FORMAT_COUNT ||
         (m->group != 32 && m->group != 64 && m->group != 128) || m->biases->dtype != s->dtype ||
