@@ -13,6 +13,14 @@
 #include <sys/wait.h>
 #include <time.h>
 
+/* In memory where the system has /dev/shm: every shard is synced, which says nothing here and takes minutes on a busy
+ * disk. */
+static folder memory_folder(void) {
+    folder f;
+    snprintf(f.path, sizeof f.path, "/dev/shm/lm-test-XXXXXX");
+    return mkdtemp(f.path) ? f : folder_make();
+}
+
 static lm_convert_options options(const char *model, const char *target) {
     lm_convert_options o = lm_convert_options_default();
     o.model = model;
@@ -124,7 +132,7 @@ static int64_t total_size(const char *where) {
 
 static void test_golden(void **state) {
     (void)state;
-    folder f = folder_make();
+    folder f = memory_folder();
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
         const struct variant *v = &variants[i];
         const char *want = golden(v->family, v->name), *target = folder_path(&f, v->name);
@@ -148,7 +156,7 @@ static void test_golden(void **state) {
 
 static void test_packed_sources(void **state) {
     (void)state;
-    folder f = folder_make();
+    folder f = memory_folder();
     /* as it is: nothing changes */
     lm_convert_options o = options(golden("qwen3_moe", "5bit-g32"), folder_path(&f, "same"));
     must_convert(&o);
@@ -251,7 +259,7 @@ static float e4m3(uint8_t c) {
 
 static void test_fp8(void **state) {
     (void)state;
-    folder f = folder_make(), out = folder_make();
+    folder f = memory_folder(), out = memory_folder();
     const made weight = {"model.layers.0.mlp.down_proj.weight", LM_DTYPE_F8_E4M3, 64, 96};
     const made scale = {"model.layers.0.mlp.down_proj.weight_scale_inv", LM_DTYPE_F32, 2, 2};
     write_source(&f, FP8(""), &weight, &scale);
@@ -289,7 +297,7 @@ static void test_fp8(void **state) {
 }
 
 static void refuse_source(const char *config, const made *with, const made *more, lm_status status, const char *line) {
-    folder f = folder_make(), out = folder_make();
+    folder f = memory_folder(), out = memory_folder();
     write_source(&f, config, with, more);
     lm_convert_options o = options(f.path, folder_path(&out, "model"));
     must_fail(&o, status, line);
@@ -341,7 +349,7 @@ static void test_hostile(void **state) {
 
 static void test_hostile_index(void **state) {
     (void)state;
-    folder f = folder_make(), out = folder_make();
+    folder f = memory_folder(), out = memory_folder();
     write_source(&f, CONFIG(""), NULL, NULL);
     lm_convert_options o = options(f.path, folder_path(&out, "model"));
     folder_text(&f, "model.safetensors.index.json", "{\"weight_map\": {\"model.norm.weight\": \"../../etc/passwd\"}}");
@@ -356,7 +364,7 @@ static void test_hostile_index(void **state) {
 
 static void test_options(void **state) {
     (void)state;
-    folder f = folder_make(), out = folder_make();
+    folder f = memory_folder(), out = memory_folder();
     write_source(&f, CONFIG(", \"torch_dtype\": \"float16\""), NULL, NULL);
     lm_convert_options plain = options(f.path, folder_path(&out, "model")), o = plain;
     o.quantize = o.dequantize = true;
@@ -449,7 +457,7 @@ static bool convert_and_kill(const lm_convert_options *o, double seconds) {
 
 static void test_kill(void **state) {
     (void)state;
-    folder f = folder_make(), out = folder_make();
+    folder f = memory_folder(), out = memory_folder();
     char all[256], killed[256], partial[256]; /* folder_path's own strings don't live that long */
     snprintf(all, sizeof all, "%s", folder_path(&out, "whole"));
     snprintf(killed, sizeof killed, "%s", folder_path(&out, "killed"));
@@ -491,7 +499,7 @@ static bool stop_at(void *user, int64_t done, int64_t total) {
 
 static void test_resume(void **state) {
     (void)state;
-    folder f = folder_make(), out = folder_make();
+    folder f = memory_folder(), out = memory_folder();
     write_large(&f);
     stopper s = {.at = 12 << 20};
     lm_convert_options whole = large_options(f.path, folder_path(&out, "whole"));
@@ -528,7 +536,7 @@ static void test_resume(void **state) {
 /* The disk is full half way: the limit on file sizes stands for it. */
 static void test_full(void **state) {
     (void)state;
-    folder f = folder_make(), out = folder_make();
+    folder f = memory_folder(), out = memory_folder();
     struct rlimit old, small;
     write_large(&f);
     lm_convert_options o = large_options(f.path, folder_path(&out, "deep/below/model"));
