@@ -90,7 +90,7 @@ static bool is_ours(const arg_spec *s) {
     static const char *const names[] = {"--device",   "--threads",         "--use-mmap", "--max-memory",
                                         "--numerics", "--batch-invariant", "--json",     "--data",
                                         "--table",    "--dump-requests",   "--answers",  "--gguf",
-                                        "--compare",  "--rules",           "--repeats",  "--restart"};
+                                        "--compare",  "--rules",           "--restart"};
     for (size_t i = 0; s && i < sizeof names / sizeof *names; i++)
         if (strcmp(s->name, names[i]) == 0) return true;
     return false;

@@ -6,6 +6,7 @@
 #include "evaluate.h"
 #include "lm/eval.h"
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,7 +15,7 @@
 #define MAX_ANSWERS ((size_t)1 << 30)
 
 typedef struct eval_args {
-    const char *model, *output_dir, *template_args, *data, *dump, *answers;
+    const char *rules, *model, *output_dir, *template_args, *data, *dump, *answers;
     arg_list tasks, compare;
     int64_t batch_size, num_shots, max_tokens, limit, seed, top_k;
     double temp, top_p;
@@ -40,12 +41,16 @@ static void show_progress(void *user, const lm_eval_progress *p) {
     if (!b->tty || (p->seconds - b->shown < 0.2 && p->n_done < p->n_total)) return;
     b->shown = p->seconds;
     double tokens = (double)(p->generated_tokens + p->computed_tokens);
-    fprintf(stderr, "\r\033[K%zu/%zu questions", p->n_done, p->n_total);
+    fprintf(stderr, "\r\033[K%zu/%zu questions", p->n_before + p->n_done, p->n_before + p->n_total);
     if (p->seconds > 0) fprintf(stderr, "  %.2f/s  %.1f tok/s", (double)p->n_done / p->seconds, tokens / p->seconds);
+    size_t scored = p->n_before + p->n_done;
     if (p->n_done) {
         int64_t left = (int64_t)(p->seconds / (double)p->n_done * (double)(p->n_total - p->n_done));
-        fprintf(stderr, "  score %.4f  %lld:%02lld:%02lld left", p->score_sum / (double)p->n_done,
-                (long long)(left / 3600), (long long)(left / 60 % 60), (long long)(left % 60));
+        double score = p->score_sum / (double)scored;
+        fprintf(stderr, "  score %.4f", score);
+        if (scored > 1) fprintf(stderr, " ± %.4f", sqrt(score * (1 - score) / (double)(scored - 1)));
+        fprintf(stderr, "  %lld:%02lld:%02lld left", (long long)(left / 3600), (long long)(left / 60 % 60),
+                (long long)(left % 60));
     }
     fflush(stderr);
 }
@@ -298,6 +303,8 @@ static lm_status make_eval(const lm_tokenizer *tokenizer, const eval_args *a, lm
     if (a->max_tokens_given) options.max_tokens = a->max_tokens;
     if (a->template_given) options.chat_template = a->apply_template ? LM_EVAL_TEMPLATE_ON : LM_EVAL_TEMPLATE_OFF;
     options.fewshot_as_multiturn = a->multiturn;
+    if (strcmp(a->rules, "lm-eval") == 0) options.rules = LM_EVAL_RULES_LM_EVAL;
+    if (strcmp(a->rules, "seed") == 0) options.rules = LM_EVAL_RULES_SEED;
     options.chat_template_args = a->template_args;
     options.data_dir = a->data;
     return lm_eval_create(tokenizer, &options, eval, err);
@@ -345,6 +352,7 @@ int cmd_evaluate(int argc, char **argv) {
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--compare") == 0) return cli_evaluate_compare(argc, argv);
     eval_args a = {.output_dir = ".",
+                   .rules = "mlx-lm",
                    .batch_size = 8,
                    .seed = 123,
                    .top_p = 1.0,
@@ -381,6 +389,9 @@ int cmd_evaluate(int argc, char **argv) {
          NULL, NULL},
         {"--answers", NULL, ARG_STRING, &a.answers, "score completions of a JSONL file instead of running the model",
          NULL, false, NULL, NULL},
+        {"--rules", NULL, ARG_CHOICE, &a.rules,
+         "whose rules: mlx-lm 0.32.2, lm-eval's task file, mlx-lm 0.28.2 (default: mlx-lm)", "mlx-lm|lm-eval|seed",
+         false, NULL, NULL},
         {"--restart", NULL, ARG_FLAG, &a.restart, "drop the answers of an interrupted run", NULL, false, NULL, NULL},
         {"--compare", NULL, ARG_STRINGS, &a.compare, "compare result folders instead (alone with --json and --seed)",
          NULL, false, NULL, NULL},

@@ -23,6 +23,13 @@ typedef struct lm_eval lm_eval;
 /** Whether prompts go through the chat template. AUTO: exactly if the tokenizer has one. */
 typedef enum lm_eval_template { LM_EVAL_TEMPLATE_AUTO, LM_EVAL_TEMPLATE_ON, LM_EVAL_TEMPLATE_OFF } lm_eval_template;
 
+/** Whose rules hold where they differ. MLX_LM: what mlx_lm.evaluate 0.32.2 does. LM_EVAL: the task file to the letter
+ *  (plain text unless a template is asked for, no think stripping, greedy). SEED: what mlx-lm 0.28.2 with lm-eval 0.4.9
+ *  did (options not stripped, no think stripping, the task's token cap, greedy). */
+typedef enum lm_eval_rules { LM_EVAL_RULES_MLX_LM, LM_EVAL_RULES_LM_EVAL, LM_EVAL_RULES_SEED } lm_eval_rules;
+/** "mlx-lm", "lm-eval", "seed". */
+const char *lm_eval_rules_name(lm_eval_rules rules);
+
 /** What an evaluation consists of. All strings are copied by lm_eval_create. */
 typedef struct lm_eval_options {
     const char *const *tasks; /* names of tasks or groups, or globs */
@@ -32,6 +39,7 @@ typedef struct lm_eval_options {
     int64_t limit;      /* first documents of each task; -1: all */
     int64_t max_tokens; /* generated tokens per question; 0: the task's own cap */
     lm_eval_template chat_template;
+    lm_eval_rules rules;
     bool fewshot_as_multiturn;      /* exemplars as turns of their own; only with a chat template */
     const char *chat_template_args; /* JSON object of template variables, or NULL */
     const char *data_dir;           /* folder with test.jsonl and validation.jsonl; NULL: the embedded copy */

@@ -12,6 +12,10 @@ const char *lm_version_lm_eval(void) {
     return LM_EVAL_VERSION;
 }
 
+const char *lm_eval_rules_name(lm_eval_rules rules) {
+    return rules == LM_EVAL_RULES_SEED ? "seed" : rules == LM_EVAL_RULES_LM_EVAL ? "lm-eval" : "mlx-lm";
+}
+
 lm_eval_options lm_eval_options_default(void) {
     return (lm_eval_options){.limit = -1};
 }
@@ -30,7 +34,7 @@ static lm_status read_template_args(lm_eval *eval, const char *text, lm_error *e
             return lm_ev_fail(err, LM_ARG, "--chat-template-args: '%s' is set by the evaluation itself", owned[i]);
     const char *start = NULL, *end = NULL;
     if (eval->tokenizer) lm_tokenizer_think_tokens(eval->tokenizer, &start, &end);
-    if (!json_object_get(eval->template_args, "enable_thinking") &&
+    if (eval->rules != LM_EVAL_RULES_LM_EVAL && !json_object_get(eval->template_args, "enable_thinking") &&
         json_object_set_new(eval->template_args, "enable_thinking", json_boolean(end != NULL)) != 0)
         return lm_ev_fail(err, LM_NOMEM, "out of memory for the template's variables");
     return LM_OK;
@@ -40,7 +44,8 @@ static lm_status choose_template(lm_eval *eval, lm_eval_template wanted, lm_erro
     bool has = eval->tokenizer && lm_tokenizer_chat_template(eval->tokenizer) != NULL;
     if (wanted == LM_EVAL_TEMPLATE_ON && !has)
         return lm_ev_fail(err, LM_ARG, "--apply-chat-template: this tokenizer has no chat template");
-    eval->chat = wanted == LM_EVAL_TEMPLATE_AUTO ? has : wanted == LM_EVAL_TEMPLATE_ON;
+    bool by_itself = has && eval->rules != LM_EVAL_RULES_LM_EVAL;
+    eval->chat = wanted == LM_EVAL_TEMPLATE_AUTO ? by_itself : wanted == LM_EVAL_TEMPLATE_ON;
     return LM_OK;
 }
 
@@ -77,9 +82,12 @@ lm_status lm_eval_create(const lm_tokenizer *tokenizer, const lm_eval_options *o
     if (options->max_tokens < 0 || options->max_tokens > MAX_TOKENS)
         return lm_ev_fail(err, LM_ARG, "--max-tokens: expected 1 to %d, found %lld", MAX_TOKENS,
                           (long long)options->max_tokens);
+    if (options->rules == LM_EVAL_RULES_SEED && options->max_tokens)
+        return lm_ev_fail(err, LM_ARG, "--max-tokens: under --rules seed the task's own cap holds");
     lm_eval *eval = calloc(1, sizeof *eval);
     if (!eval) return lm_ev_fail(err, LM_NOMEM, "out of memory for the evaluation");
     eval->tokenizer = tokenizer;
+    eval->rules = options->rules;
     eval->multiturn = options->fewshot_as_multiturn;
     eval->has_num_shots = options->has_num_shots;
     eval->num_shots = options->num_shots;

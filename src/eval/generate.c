@@ -91,7 +91,12 @@ static lm_status encode(const run *r, const lm_ev_run_task *task, size_t doc, in
     char *prompt = NULL;
     size_t length = 0;
     EV_TRY(lm_ev_prompt(r->eval, task, doc, &prompt, &length, err));
-    lm_status status = lm_tokenizer_encode(r->tokenizer, prompt, length, !r->eval->chat, ids, n, err);
+    bool special = !r->eval->chat;
+    if (r->eval->rules == LM_EVAL_RULES_LM_EVAL) { /* lm-eval looks whether the text has its BOS already */
+        const char *bos = lm_tokenizer_bos_token(r->tokenizer);
+        special = !bos || !*bos || strncmp(prompt, bos, strlen(bos)) != 0;
+    }
+    lm_status status = lm_tokenizer_encode(r->tokenizer, prompt, length, special, ids, n, err);
     free(prompt);
     if (status == LM_OK && *n == 0) {
         lm_free(*ids);
@@ -161,8 +166,7 @@ static lm_status start_slot(run *r, slot *s, size_t request, lm_error *err) {
     s->task = lm_ev_task_of(r->eval, request, &doc);
     EV_TRY(encode(r, s->task, doc, &s->prompt, &s->n_prompt, err));
     EV_TRY(start_base(r, s->task, doc, s->prompt, s->n_prompt, err));
-    int64_t cap = r->eval->max_tokens > 0 ? r->eval->max_tokens : s->task->task->family->max_gen_toks;
-    s->max_out = (size_t)cap;
+    s->max_out = (size_t)lm_ev_token_cap(r->eval, s->task->task);
     s->out = malloc((s->max_out ? s->max_out : 1) * sizeof *s->out);
     if (!s->out) return lm_ev_fail(err, LM_NOMEM, "out of memory for %zu generated ids", s->max_out);
     s->sampler = r->options->sampler;
@@ -415,6 +419,8 @@ lm_status lm_eval_generate(lm_eval *eval, lm_engine *engine, const lm_eval_run_o
     if (options->batch_size < 1 || options->batch_size > 65536)
         return lm_ev_fail(err, LM_ARG, "--batch-size: expected 1 to 65536, found %lld", (long long)options->batch_size);
     if (options->prefill_chunk < 1) return lm_ev_fail(err, LM_ARG, "prefill chunk: expected 1 or more");
+    if (eval->rules != LM_EVAL_RULES_MLX_LM && options->sampler.temp > 0)
+        return lm_ev_fail(err, LM_ARG, "--temp: --rules %s are greedy", lm_eval_rules_name(eval->rules));
     EV_TRY(note_engine(eval, engine, err));
     size_t n_rows,
         slots = (size_t)options->batch_size < eval->n_requests ? (size_t)options->batch_size : eval->n_requests;

@@ -165,6 +165,7 @@ static lm_status add_prompts(lm_ev_facts *facts, const lm_eval *eval, lm_error *
     lm_status status = lm_ev_buf_take(&tasks, &names, NULL, err);
     if (status == LM_OK) add_fact(facts, "tasks", "%s", names);
     free(names);
+    add_fact(facts, "rules", "%s", lm_eval_rules_name(eval->rules));
     add_fact(facts, "test data", "%s", eval->sha256[0]);
     add_fact(facts, "exemplars", "%s", eval->sha256[1]);
     add_fact(facts, "shots", "%" PRId64, lm_ev_shots(eval, eval->tasks[0].task));

@@ -84,6 +84,7 @@ typedef struct lm_ev_family {
     const lm_ev_dataset *dataset;
     const char *description; /* system text; "{}" stands for the subject */
     void (*doc_to_text)(const json_t *doc, lm_ev_buf *out);
+    void (*doc_to_text_seed)(const json_t *doc, lm_ev_buf *out); /* under the seed's rules */
     void (*fewshot_to_target)(const json_t *doc, lm_ev_buf *out);
     const char *target_key; /* column with the gold answer */
     const char *target_delimiter, *fewshot_delimiter;
@@ -93,7 +94,7 @@ typedef struct lm_ev_family {
     const char *generation_kwargs; /* as lm-eval hands them to a model, JSON */
     lm_ev_filter filter;
     lm_ev_metric metric;
-    const char *version;
+    const char *version, *version_seed;
 } lm_ev_family;
 
 typedef struct lm_ev_task {
@@ -134,6 +135,7 @@ typedef struct lm_ev_run_task { /* a selected task with its documents */
 
 struct lm_eval {
     const lm_tokenizer *tokenizer;
+    lm_eval_rules rules;
     bool chat, multiturn, has_num_shots;
     int64_t num_shots, limit, max_tokens;
     char **names; /* as given, for the file name */
@@ -157,6 +159,8 @@ struct lm_eval {
     int64_t peak_bytes, batch_size;
 };
 
+/** Most tokens that an answer gets. */
+int64_t lm_ev_token_cap(const lm_eval *eval, const lm_ev_task *task);
 /** Shots that task `t` gets. */
 int64_t lm_ev_shots(const lm_eval *eval, const lm_ev_task *task);
 /** Looks names up: fills eval->tasks (without documents) and eval->groups. */
@@ -196,5 +200,6 @@ lm_status lm_ev_store(lm_eval *eval, size_t request, char *text, size_t length, 
 void lm_ev_mmlu_pro_embedded(bool fewshot, const unsigned char **data, size_t *size);
 lm_status lm_ev_mmlu_pro_check(const json_t *row, const char *where, lm_error *err);
 void lm_ev_mmlu_pro_text(const json_t *doc, lm_ev_buf *out);
+void lm_ev_mmlu_pro_text_seed(const json_t *doc, lm_ev_buf *out);
 void lm_ev_mmlu_pro_cot(const json_t *doc, lm_ev_buf *out);
 #endif

@@ -56,8 +56,8 @@ static void add_string(lm_ev_buf *out, const json_t *value) {
     lm_ev_buf_add(out, json_string_value(value), json_string_length(value));
 }
 
-/* The question is verbatim, options are stripped (task version 3.0 on). */
-void lm_ev_mmlu_pro_text(const json_t *doc, lm_ev_buf *out) {
+/* The question is verbatim. */
+static void add_question(const json_t *doc, bool strip, lm_ev_buf *out) {
     lm_ev_buf_text(out, "Question:\n");
     add_string(out, json_object_get(doc, "question"));
     lm_ev_buf_text(out, "\nOptions:\n");
@@ -66,12 +66,21 @@ void lm_ev_mmlu_pro_text(const json_t *doc, lm_ev_buf *out) {
         const json_t *option = json_array_get(options, i);
         const char *text = json_string_value(option);
         size_t length = json_string_length(option);
-        lm_ev_strip(&text, &length);
+        if (strip) lm_ev_strip(&text, &length);
         lm_ev_buf_format(out, "%c. ", LETTERS[i]);
         lm_ev_buf_add(out, text, length);
         lm_ev_buf_text(out, "\n");
     }
     lm_ev_buf_text(out, "Answer: Let's think step by step.");
+}
+
+/* Options are stripped from task version 3.0 on. */
+void lm_ev_mmlu_pro_text(const json_t *doc, lm_ev_buf *out) {
+    add_question(doc, true, out);
+}
+
+void lm_ev_mmlu_pro_text_seed(const json_t *doc, lm_ev_buf *out) {
+    add_question(doc, false, out);
 }
 
 /* The exemplar's reasoning without its opening words, every occurrence of them. */

@@ -28,7 +28,7 @@ lm_status lm_ev_rows_make(const lm_eval *eval, lm_ev_rows *rows, lm_error *err) 
             .name = run->task->name,
             .alias = run->task->alias,
             .family = run->task->family,
-            .version = run->task->family->version,
+            .version = eval->rules == LM_EVAL_RULES_SEED ? run->task->family->version_seed : run->task->family->version,
             .shots = lm_ev_shots(eval, run->task),
             .count = (int64_t)n,
             .value = lm_ev_mean(scores, n),
@@ -161,6 +161,7 @@ static void add_settings(const lm_eval *eval, lm_ev_buf *out) {
         lm_ev_buf_json(out, eval->names[i], strlen(eval->names[i]));
     }
     lm_ev_buf_text(out, "],\n");
+    add_text(out, "rules", lm_eval_rules_name(eval->rules), ",\n");
     if (eval->has_num_shots) add_count(out, "num_shots", eval->num_shots, ",\n");
     if (eval->limit >= 0) add_count(out, "limit", eval->limit, ",\n");
     if (eval->max_tokens > 0) add_count(out, "max_tokens", eval->max_tokens, ",\n");
@@ -360,6 +361,7 @@ lm_status lm_eval_file_name(const lm_eval *eval, const char *model, char **name,
     lm_ev_buf_format(&out, "eval_%s_%s", model, lm_version_lm_eval());
     if (eval->has_num_shots) lm_ev_buf_format(&out, "_%02lld", (long long)eval->num_shots);
     for (size_t i = 0; i < eval->n_names; i++) lm_ev_buf_format(&out, "_%s", eval->names[i]);
+    if (eval->rules != LM_EVAL_RULES_MLX_LM) lm_ev_buf_format(&out, "_rules-%s", lm_eval_rules_name(eval->rules));
     for (size_t i = 0; i < out.length && !out.failed; i++)
         if (out.data[i] == '/') out.data[i] = '_';
     return lm_ev_buf_take(&out, name, NULL, err);

@@ -30,6 +30,8 @@ static void add_description(const lm_ev_task *task, lm_ev_buf *out) {
 /* Fills `turns` (room for 2 * shots + 2); an exemplar with an empty answer is a question without any delimiter. */
 static size_t make_turns(const lm_eval *eval, const lm_ev_run_task *run, size_t doc, turn *turns) {
     const lm_ev_family *family = run->task->family;
+    void (*add_text)(const json_t *, lm_ev_buf *) =
+        eval->rules == LM_EVAL_RULES_SEED ? family->doc_to_text_seed : family->doc_to_text;
     size_t n = 0;
     if (family->description && *family->description) {
         turns[n].role = "system";
@@ -40,7 +42,7 @@ static size_t make_turns(const lm_eval *eval, const lm_ev_run_task *run, size_t 
     for (int64_t i = 0; i < shots; i++) {
         const json_t *row = json_array_get(run->fewshot, (size_t)i);
         turn *question = &turns[n++], *answer = &turns[n];
-        family->doc_to_text(row, &question->text);
+        add_text(row, &question->text);
         family->fewshot_to_target(row, &answer->text);
         bool has_answer = answer->text.length > 0;
         question->role = "user";
@@ -52,7 +54,7 @@ static size_t make_turns(const lm_eval *eval, const lm_ev_run_task *run, size_t 
     }
     turns[n].role = "user";
     turns[n].delimiter = "";
-    family->doc_to_text(json_array_get(run->docs, doc), &turns[n++].text);
+    add_text(json_array_get(run->docs, doc), &turns[n++].text);
     return n;
 }
 

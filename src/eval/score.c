@@ -183,7 +183,8 @@ static lm_status score_into(lm_eval *eval, size_t request, lm_ev_answer *answer,
     const lm_ev_run_task *run = lm_ev_task_of(eval, request, &doc);
     if (!run) return lm_ev_fail(err, LM_ARG, "request %zu of %zu", request, eval->n_requests);
     const char *think_start = NULL, *think_end = NULL;
-    if (eval->tokenizer) lm_tokenizer_think_tokens(eval->tokenizer, &think_start, &think_end);
+    if (eval->tokenizer && eval->rules == LM_EVAL_RULES_MLX_LM)
+        lm_tokenizer_think_tokens(eval->tokenizer, &think_start, &think_end);
     const lm_ev_family *family = run->task->family;
     EV_TRY(lm_ev_filter_answer(family, think_end, answer->text, answer->length, &answer->filtered, err));
     answer->score = family->metric.score(&family->metric, answer->filtered, lm_ev_target(run, doc));

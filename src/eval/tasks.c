@@ -22,6 +22,7 @@ static const lm_ev_family mmlu_pro = {
     .description = "The following are multiple choice questions (with answers) about {}. Think step by step and then "
                    "finish your answer with \"the answer is (X)\" where X is the correct letter choice.\n",
     .doc_to_text = lm_ev_mmlu_pro_text,
+    .doc_to_text_seed = lm_ev_mmlu_pro_text_seed,
     .fewshot_to_target = lm_ev_mmlu_pro_cot,
     .target_key = "answer",
     .target_delimiter = " ",
@@ -36,6 +37,7 @@ static const lm_ev_family mmlu_pro = {
                 {EV_FILTER_TAKE_FIRST, NULL, NULL, 0}}},
     .metric = {"exact_match", lm_ev_exact_match, EV_IGNORE_CASE | EV_IGNORE_PUNCTUATION, true},
     .version = "3.1",
+    .version_seed = "2.1",
 };
 
 const lm_ev_task lm_ev_tasks[] = {
@@ -165,6 +167,12 @@ lm_status lm_ev_resolve(lm_eval *eval, lm_error *err) {
             return lm_ev_fail(err, LM_UNSUPPORTED, "--tasks: tasks of different data sets need one run each");
     eval->dataset = eval->tasks[0].task->family->dataset;
     return LM_OK;
+}
+
+int64_t lm_ev_token_cap(const lm_eval *eval, const lm_ev_task *task) {
+    if (eval->max_tokens > 0) return eval->max_tokens;
+    if (task->family->max_gen_toks > 0) return task->family->max_gen_toks;
+    return eval->rules == LM_EVAL_RULES_SEED ? 8912 : 8192; /* mlx-lm 0.28.2 really had 8912 */
 }
 
 int64_t lm_ev_shots(const lm_eval *eval, const lm_ev_task *task) {

@@ -38,6 +38,10 @@ const char *lm_tokenizer_chat_template(const lm_tokenizer *t) {
     (void)t;
     return NULL;
 }
+const char *lm_tokenizer_bos_token(const lm_tokenizer *t) {
+    (void)t;
+    return NULL;
+}
 lm_status lm_chat_render(const lm_tokenizer *t, const char *text, const char *json, char **out, size_t *n,
                          lm_error *err) {
     (void)t, (void)text, (void)json, (void)out, (void)n, (void)err;
