@@ -34,7 +34,7 @@ expect mlx-bad 2 - 'unrecognized arguments: --x' "$bins/mlx" --x
 expect help 0 'benchmark.*' - "$bin" --help
 expect nothing 1 - '^mlx_lm: error: a subcommand is required' "$bin"
 expect unknown 1 - "^mlx_lm: error: unknown subcommand 'nope'" "$bin" nope
-for sub in cache_prompt chat fuse lora manage perplexity awq dwq dynamic_quant gptq server upload share; do
+for sub in cache_prompt chat fuse lora manage awq dwq dynamic_quant gptq server upload share; do
     expect "$sub" 1 - "'$sub' is not built yet" "$bin" $sub --model x
     expect "link-$sub" 1 - "'$sub' is not built yet" "$bins/mlx_lm.$sub"
 done
