@@ -3,8 +3,8 @@
  * vector rows follow. static inline only, so that ISA files may include it. */
 #ifndef LM_KERNELS_QUANT_GROUP_H
 #define LM_KERNELS_QUANT_GROUP_H
-#include "base/half.h"
 #include "kernels/quantize.h"
+#include "kernels/unpack.h"
 #include <math.h>
 
 /* v rounded to the element type. */
@@ -74,24 +74,6 @@ static inline uint8_t lm_quant_e4m3(float x) {
         return (uint8_t)(sign | (lm_f32_bits(lm_bits_f32(a) + 0x1p14f) - 0x46800000u));
     a += 0x7ffffu + ((a >> 20) & 1);
     return (uint8_t)(sign | ((a - 0x3c000000u) >> 20));
-}
-
-static inline float lm_e4m3_to_f32(uint8_t v) {
-    uint32_t sign = (uint32_t)(v & 0x80) << 24, a = v & 0x7f;
-    if (a == 0x7f) return lm_bits_f32(sign | 0x7fc00000u);
-    if (a < 8) return lm_bits_f32(lm_f32_bits((float)a * 0x1p-9f) | sign);
-    return lm_bits_f32(sign | ((a << 20) + 0x3c000000u));
-}
-
-/* 2^(v - 127); 0 is 2^-127, a subnormal, and 255 NaN. */
-static inline float lm_e8m0_to_f32(uint8_t v) {
-    return lm_bits_f32(v == 255 ? 0x7fc00000u : v ? (uint32_t)v << 23 : 0x00400000u);
-}
-
-static inline float lm_e2m1_to_f32(unsigned code) {
-    static const float values[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
-    float v = values[code & 7];
-    return code & 8 ? -v : v;
 }
 
 /* Code of x in e2m1 by mlx's CPU rule: the first of +0 .5 1 1.5 2 3 4 6 -0 -.5 ... at the least |x - value| in float32.

@@ -6,7 +6,7 @@
 #if defined(__x86_64__)
 #include "kernels/x86/vec_avx512.h"
 
-#include "kernels/x86/panel.h"
+#include "kernels/x86/panel_mx.h"
 
 #define MR 14
 #define KC 256
@@ -73,6 +73,24 @@ INLINE void expand32(const uint32_t *words, int bits, vf scale, vf bias, uint32_
     }
 }
 
+/* Pairs of elements times their scale: exact in bfloat16, but for the smallest scales. */
+INLINE void expand_mx(lm_format format, int64_t kc, const bf_scratch *s, uint32_t *out) {
+    const int bits = lm_unpack_bits(format), group = mx_group(format), codes = 32 / bits;
+    uint16_t order[32];
+    for (int j = 0; j < 16; j++) order[2 * j] = (uint16_t)j, order[2 * j + 1] = (uint16_t)(16 + j);
+    const vi interleave = vi_load(order);
+    for (int64_t k = 0; k < kc; k += group) {
+        const vf scale = vf_load(s->groups.scales[k / group]);
+        for (int j = 0; j < group; j += codes) {
+            const vi v = vi_load(s->words + (k + j) / codes * VL);
+            UNROLL for (int i = 0; i < codes; i += 2) {
+                vi pair = to_bf16(vf_mul(mx_value(v, bits, i), scale), vf_mul(mx_value(v, bits, i + 1), scale));
+                vi_store(out + (k + j + i) / 2 * NR, _mm512_permutexvar_epi16(interleave, pair));
+            }
+        }
+    }
+}
+
 INLINE void strip(const lm_weight *w, lm_format format, int64_t n, int64_t n_last, int64_t k0, int64_t kc,
                   bf_scratch *s, uint32_t *out) {
     const int bits = lm_unpack_bits(format);
@@ -85,6 +103,11 @@ INLINE void strip(const lm_weight *w, lm_format format, int64_t n, int64_t n_las
         return;
     }
     mm_words(row, kc * bits / 8, s->words, VL);
+    if (lm_format_is_mx(format)) {
+        mx_scales(w, format, n, n_last, k0 / w->group, kc / w->group, &s->groups);
+        expand_mx(format, kc, s, out);
+        return;
+    }
     mm_scales(w, n, n_last, k0 / w->group, (kc + w->group - 1) / w->group, &s->groups);
     for (int64_t k = 0; k < kc; k += 32) {
         int64_t g = k / w->group;
@@ -156,6 +179,9 @@ LM_MATMAT_BF16(AFFINE4, affine4);
 LM_MATMAT_BF16(AFFINE5, affine5);
 LM_MATMAT_BF16(AFFINE6, affine6);
 LM_MATMAT_BF16(AFFINE8, affine8);
+LM_MATMAT_BF16(MXFP4, mxfp4);
+LM_MATMAT_BF16(NVFP4, nvfp4);
+LM_MATMAT_BF16(MXFP8, mxfp8);
 #else
 typedef int lm_empty_translation_unit;
 #endif
