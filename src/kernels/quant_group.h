@@ -96,12 +96,12 @@ static inline uint32_t lm_quant_e2m1_even(float x) {
     return x == x ? code | (lm_f32_bits(x) >> 28 & 8) : 0;
 }
 
-/* ceil(log2f(a)), a > 0: the logarithm is rounded to float32 first, so what is little above a power of two may count as
- * that power. Only there is a logarithm needed; by double it is what a correctly rounded log2f gives. */
+/* The least e with a <= 2^e, for a finite a > 0. */
 static inline int lm_quant_exponent(float a) {
-    uint32_t u = lm_f32_bits(a), mantissa = u & 0x7fffffu;
-    if (u < 0x00800000u || (mantissa && mantissa < 0x1000)) return (int)ceilf((float)log2((double)a));
-    return (int)(u >> 23) - 127 + (mantissa != 0);
+    const uint32_t u = lm_f32_bits(a);
+    int e;
+    if (u >= 0x00800000u) return (int)(u >> 23) - 127 + ((u & 0x7fffffu) != 0);
+    return frexpf(a, &e) == 0.5f ? e - 1 : e;
 }
 
 /* The group's scale byte, and what elements are divided by (0: all codes are those of 0). */
