@@ -69,7 +69,7 @@ int cmd_kernels(int argc, char **argv) {
     const char *op = NULL;
     const arg_spec specs[] = {
         {"--used", NULL, ARG_FLAG, &used, "show only the rows in use here", NULL, false, NULL, NULL},
-        {"--op", NULL, ARG_CHOICE, &op, "only this operation", "matvec|matmat|attn|row|kv", false, NULL, NULL},
+        {"--op", NULL, ARG_CHOICE, &op, "only this operation", "matvec|matmat|attn|row|kv|quant", false, NULL, NULL},
         {"--json", NULL, ARG_FLAG, &json, "print JSON", NULL, false, NULL, NULL},
         {NULL, NULL, ARG_FLAG, NULL, NULL, NULL, false, NULL, NULL},
     };

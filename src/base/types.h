@@ -31,7 +31,8 @@ lm_dtype lm_dtype_find(const char *name, size_t length);
 #define LM_FORMAT_MAP(X) \
     X(F32, "f32", 32) X(F16, "f16", 16) X(BF16, "bf16", 16) \
     X(AFFINE2, "affine2", 2) X(AFFINE3, "affine3", 3) X(AFFINE4, "affine4", 4) \
-    X(AFFINE5, "affine5", 5) X(AFFINE6, "affine6", 6) X(AFFINE8, "affine8", 8)
+    X(AFFINE5, "affine5", 5) X(AFFINE6, "affine6", 6) X(AFFINE8, "affine8", 8) \
+    X(MXFP4, "mxfp4", 4) X(NVFP4, "nvfp4", 4) X(MXFP8, "mxfp8", 8)
 /* clang-format on */
 
 typedef enum lm_format {
@@ -47,6 +48,10 @@ lm_format lm_format_affine(int bits);
 static inline int lm_format_is_affine(lm_format f) {
     return f >= LM_FORMAT_AFFINE2 && f <= LM_FORMAT_AFFINE8;
 }
+/** Elements that are small floats, one byte of scale a group, no biases. */
+static inline int lm_format_is_mx(lm_format f) {
+    return f == LM_FORMAT_MXFP4 || f == LM_FORMAT_NVFP4 || f == LM_FORMAT_MXFP8;
+}
 
 /** Where and how a weight's bytes lie. LM_LAYOUT_MLX rows run straight from the file. */
 typedef enum lm_layout { LM_LAYOUT_MLX, LM_LAYOUT_COUNT } lm_layout;
@@ -54,16 +59,17 @@ typedef enum lm_device { LM_DEVICE_CPU, LM_DEVICE_CUDA } lm_device;
 
 /** A weight matrix [n, k]: a reference, never an owner. Pointers may have any alignment (mlx pads nothing).
  *  Affine: element (i,j) = scales[i, j/group] * q(i,j) + biases[i, j/group]; q bit-packed along k, least significant
- *  bit first; a row is k*bits/8 bytes. Float formats: row-major elements, scales and biases NULL. */
+ *  bit first; a row is k*bits/8 bytes. mxfp4, nvfp4, mxfp8: scale(scales[i, j/group]) * element(i,j), biases NULL.
+ *  Float formats: row-major elements, scales and biases NULL. */
 typedef struct lm_weight {
     const void *data;
-    const void *scales, *biases; /* [n, k/group] of scale_type */
+    const void *scales, *biases; /* [n, k/group] of scale_type (mx: bytes) */
     int64_t n, k;                /* outputs, inputs */
     size_t row_bytes;            /* bytes from one row of data to the next */
     size_t bytes;                /* of data, scales and biases together */
-    int32_t group;               /* 32, 64, 128; 0 for float formats */
+    int32_t group;               /* 16, 32, 64, 128; 0 for float formats */
     lm_format format;
-    lm_dtype scale_type; /* F16, BF16, F32 */
+    lm_dtype scale_type; /* F16, BF16, F32; mx: U8 */
     lm_layout layout;
     lm_device device;
     const char *name; /* module path, for messages; borrowed */

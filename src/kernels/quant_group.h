@@ -3,8 +3,8 @@
  * vector rows follow. static inline only, so that ISA files may include it. */
 #ifndef LM_KERNELS_QUANT_GROUP_H
 #define LM_KERNELS_QUANT_GROUP_H
-#include "base/half.h"
 #include "kernels/quantize.h"
+#include "kernels/unpack.h"
 #include <math.h>
 
 /* v rounded to the element type. */
@@ -76,24 +76,6 @@ static inline uint8_t lm_quant_e4m3(float x) {
     return (uint8_t)(sign | ((a - 0x3c000000u) >> 20));
 }
 
-static inline float lm_e4m3_to_f32(uint8_t v) {
-    uint32_t sign = (uint32_t)(v & 0x80) << 24, a = v & 0x7f;
-    if (a == 0x7f) return lm_bits_f32(sign | 0x7fc00000u);
-    if (a < 8) return lm_bits_f32(lm_f32_bits((float)a * 0x1p-9f) | sign);
-    return lm_bits_f32(sign | ((a << 20) + 0x3c000000u));
-}
-
-/* 2^(v - 127); 0 is 2^-127, a subnormal, and 255 NaN. */
-static inline float lm_e8m0_to_f32(uint8_t v) {
-    return lm_bits_f32(v == 255 ? 0x7fc00000u : v ? (uint32_t)v << 23 : 0x00400000u);
-}
-
-static inline float lm_e2m1_to_f32(unsigned code) {
-    static const float values[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
-    float v = values[code & 7];
-    return code & 8 ? -v : v;
-}
-
 /* Code of x in e2m1 by mlx's CPU rule: the first of +0 .5 1 1.5 2 3 4 6 -0 -.5 ... at the least |x - value| in float32.
  * So ties go to the smaller magnitude, -0 never appears, and magnitudes that swallow the differences give less. */
 static inline uint32_t lm_quant_e2m1_first(float x) {
@@ -114,12 +96,12 @@ static inline uint32_t lm_quant_e2m1_even(float x) {
     return x == x ? code | (lm_f32_bits(x) >> 28 & 8) : 0;
 }
 
-/* ceil(log2f(a)), a > 0: the logarithm is rounded to float32 first, so what is little above a power of two may count as
- * that power. Only there is a logarithm needed; by double it is what a correctly rounded log2f gives. */
+/* The least e with a <= 2^e, for a finite a > 0. */
 static inline int lm_quant_exponent(float a) {
-    uint32_t u = lm_f32_bits(a), mantissa = u & 0x7fffffu;
-    if (u < 0x00800000u || (mantissa && mantissa < 0x1000)) return (int)ceilf((float)log2((double)a));
-    return (int)(u >> 23) - 127 + (mantissa != 0);
+    const uint32_t u = lm_f32_bits(a);
+    int e;
+    if (u >= 0x00800000u) return (int)(u >> 23) - 127 + ((u & 0x7fffffu) != 0);
+    return frexpf(a, &e) == 0.5f ? e - 1 : e;
 }
 
 /* Code where the divisor is 0. The GPU kernels divide all the same: by an nvfp4 scale of 0 that gives infinities, and

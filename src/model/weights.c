@@ -4,6 +4,7 @@
  * and biases become float32. */
 #include "base/buf.h"
 #include "base/half.h"
+#include "format/qformat.h"
 #include "model/arch.h"
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +20,8 @@ typedef struct loader {
     size_t n_problems;
     lm_error *err;
     size_t names_capacity, vectors_capacity;
-    int64_t quantized_bits; /* of the first quantized layer seen, for the label */
-    int32_t quantized_group;
+    lm_format quantized_format; /* of the first quantized layer seen, for the label */
+    int32_t quantized_group;    /* 0: none seen */
     bool mixed;
 } loader;
 
@@ -124,9 +125,27 @@ static bool float_weight(loader *l, const lm_tensor *t, int64_t e, int64_t n, in
     return true;
 }
 
-/* bits and group of a quantized tensor: the path's own entry, else what the shapes say. */
+/* The weight format of a mode and width, LM_FORMAT_COUNT if there is none. */
+static lm_format format_of(const char *mode, int64_t bits) {
+    static const struct {
+        const char *mode;
+        lm_format format;
+    } others[] = {{"mxfp4", LM_FORMAT_MXFP4}, {"nvfp4", LM_FORMAT_NVFP4}, {"mxfp8", LM_FORMAT_MXFP8}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (!strcmp(mode, others[i].mode)) return others[i].format;
+    return !strcmp(mode, "affine") ? lm_format_affine((int)bits) : LM_FORMAT_COUNT;
+}
+
+/* What mlx-lm infers for a path without an entry, from the type of its scales and the shapes; "?" if nothing fits. */
+static const char *inferred_mode(lm_dtype scales, int64_t bits, int64_t group) {
+    if (scales != LM_DTYPE_U8) return "affine";
+    if (bits == 4 && group == 16) return "nvfp4";
+    return group != 32 ? "?" : bits == 4 ? "mxfp4" : bits == 8 ? "mxfp8" : "?";
+}
+
+/* Format and group of a quantized tensor: the path's own entry, else what the shapes say. */
 static bool quant_parameters(loader *l, const char *module, const lm_tensor *w, const lm_tensor *s, int64_t k,
-                             int64_t *bits, int64_t *group) {
+                             lm_format *format, int64_t *group) {
     lm_quant q;
     lm_error e;
     if (lm_config_quant(l->config, module, &q, &e) != LM_OK) {
@@ -140,28 +159,30 @@ static bool quant_parameters(loader *l, const char *module, const lm_tensor *w, 
         problem(l, "%s: config says not quantized, but %s.scales exists", module, module);
         return false;
     }
-    const char *mode = q.listed ? q.mode : "affine";
-    if (!is_float(s->dtype) || strcmp(mode, "affine")) {
-        problem(l, "%s: quantization mode %s with %s scales is not supported yet (affine is)", module,
-                q.listed || q.quantized ? q.mode : "?", dtype_text(s));
+    const char *name = q.listed ? q.mode : inferred_mode(s->dtype, shape_bits, shape_group);
+    const lm_qmode *mode = lm_qmode_find(name);
+    if (mode && (mode->has_biases ? !is_float(s->dtype) : s->dtype != LM_DTYPE_U8)) {
+        problem(l, "%s: expected %s scales of quantization mode %s, found %s", s->name,
+                mode->has_biases ? "F16, BF16 or F32" : "U8", name, dtype_text(s));
         return false;
     }
-    *bits = q.listed ? q.bits : shape_bits;
+    const int64_t bits = q.listed ? q.bits : shape_bits;
     *group = q.listed ? q.group_size : shape_group;
-    if (*bits != shape_bits || *group != shape_group || lm_format_affine((int)*bits) == LM_FORMAT_COUNT ||
-        (*group != 32 && *group != 64 && *group != 128)) {
+    *format = format_of(name, bits);
+    if (bits != shape_bits || *group != shape_group || *format == LM_FORMAT_COUNT || !mode ||
+        !lm_qmode_allows_group(mode, *group) || !lm_qmode_allows_bits(mode, bits)) {
         problem(l, "%s: expected %lld bits in groups of %lld over %lld inputs, found %lld words and %lld scales a row",
-                module, (long long)*bits, (long long)*group, (long long)k, (long long)words, (long long)groups);
+                module, (long long)bits, (long long)*group, (long long)k, (long long)words, (long long)groups);
         return false;
     }
     return true;
 }
 
-static void note_precision(loader *l, int64_t bits, int64_t group) {
-    if (!l->quantized_bits) {
-        l->quantized_bits = bits;
+static void note_precision(loader *l, lm_format format, int64_t group) {
+    if (!l->quantized_group) {
+        l->quantized_format = format;
         l->quantized_group = (int32_t)group;
-    } else if (l->quantized_bits != bits || l->quantized_group != group) {
+    } else if (l->quantized_format != format || l->quantized_group != group) {
         l->mixed = true;
     }
 }
@@ -169,8 +190,8 @@ static void note_precision(loader *l, int64_t bits, int64_t group) {
 static bool quant_weight(loader *l, const char *module, const lm_tensor *w, const lm_tensor *s, int64_t e, int64_t n,
                          int64_t k, const char *name, lm_weight *out) {
     char path[512];
-    int64_t bits, group;
-    const lm_tensor *b = join(path, sizeof path, module, ".biases") ? take(l, path) : NULL;
+    lm_format format;
+    int64_t group;
     int lead = e > 0;
     if (w->dtype != LM_DTYPE_U32) {
         problem(l, "%s: expected U32 beside scales, found %s", w->name, dtype_text(w));
@@ -180,15 +201,18 @@ static bool quant_weight(loader *l, const char *module, const lm_tensor *w, cons
         bad_shape(l, w->n_dims != 2 + lead ? w : s, e, n, k);
         return false;
     }
-    if (!quant_parameters(l, module, w, s, k, &bits, &group)) return false;
-    if (!b) {
+    if (!quant_parameters(l, module, w, s, k, &format, &group)) return false;
+    const bool affine = lm_format_is_affine(format);
+    const int64_t bits = lm_format_bits(format);
+    const lm_tensor *b = affine && join(path, sizeof path, module, ".biases") ? take(l, path) : NULL;
+    if (affine && !b) {
         problem(l, "%s.biases: missing", module);
         return false;
     }
     if (!shape_is(w, e, n, k * bits / 32)) return bad_shape(l, w, e, n, k * bits / 32), false;
     if (!shape_is(s, e, n, k / group)) return bad_shape(l, s, e, n, k / group), false;
-    if (!shape_is(b, e, n, k / group)) return bad_shape(l, b, e, n, k / group), false;
-    if (b->dtype != s->dtype) {
+    if (b && !shape_is(b, e, n, k / group)) return bad_shape(l, b, e, n, k / group), false;
+    if (b && b->dtype != s->dtype) {
         problem(l, "%s: expected the type of the scales, %s, found %s", b->name, dtype_text(s), dtype_text(b));
         return false;
     }
@@ -197,19 +221,19 @@ static bool quant_weight(loader *l, const char *module, const lm_tensor *w, cons
         size_t rows = (size_t)i * (size_t)n;
         out[i] = (lm_weight){.data = (const char *)w->data + rows * row,
                              .scales = (const char *)s->data + rows * srow,
-                             .biases = (const char *)b->data + rows * srow,
+                             .biases = b ? (const char *)b->data + rows * srow : NULL,
                              .n = n,
                              .k = k,
                              .row_bytes = row,
-                             .bytes = (size_t)n * (row + 2 * srow),
+                             .bytes = (size_t)n * (row + (b ? 2 : 1) * srow),
                              .group = (int32_t)group,
-                             .format = lm_format_affine((int)bits),
+                             .format = format,
                              .scale_type = s->dtype,
                              .layout = LM_LAYOUT_MLX,
                              .device = LM_DEVICE_CPU,
                              .name = name};
     }
-    if (!strstr(module, "mlp.gate") || strstr(module, "gate_proj")) note_precision(l, bits, group);
+    if (!strstr(module, "mlp.gate") || strstr(module, "gate_proj")) note_precision(l, format, group);
     l->m->n_parameters += n * k * (e > 0 ? e : 1);
     return true;
 }
@@ -375,11 +399,14 @@ static lm_status load_all(loader *l, lm_error *err) {
 static void label_precision(const loader *l) {
     lm_model *m = l->m;
     const char *dense = m->dtype == LM_DTYPE_F16 ? "f16" : m->dtype == LM_DTYPE_BF16 ? "bf16" : "f32";
-    if (!l->quantized_bits)
+    const char *mixed = l->mixed ? " (mixed)" : "";
+    if (!l->quantized_group)
         snprintf(m->precision, sizeof m->precision, "%s", dense);
+    else if (lm_format_is_affine(l->quantized_format))
+        snprintf(m->precision, sizeof m->precision, "q%d g%d%s", lm_format_bits(l->quantized_format),
+                 l->quantized_group, mixed);
     else
-        snprintf(m->precision, sizeof m->precision, "q%lld g%d%s", (long long)l->quantized_bits, l->quantized_group,
-                 l->mixed ? " (mixed)" : "");
+        snprintf(m->precision, sizeof m->precision, "%s%s", lm_format_name(l->quantized_format), mixed);
 }
 
 lm_dtype lm_model_dtype(const lm_checkpoint *checkpoint) {

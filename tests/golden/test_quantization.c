@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * test_quantization.c: the affine vectors of golden/quantization. Dequantized values bit for bit in each element type;
+ * test_quantization.c: the vectors of golden/quantization. Dequantized values bit for bit in each element type;
  * products by every linear row that this processor can run against y_exact_f32. */
 #include "golden.h"
 /* after golden.h, which brings cmocka in the order it wants */
@@ -45,6 +45,46 @@ static lm_weight weight_of(const golden_file *f, const char *prefix, int bits, i
                        .format = lm_format_affine(bits),
                        .scale_type = type,
                        .name = prefix};
+}
+
+/* The same for mxfp4, nvfp4, mxfp8: bytes for scales, no biases. */
+static lm_weight weight_of_mx(const golden_file *f, const char *prefix, lm_format format, int group) {
+    char name[64];
+    snprintf(name, sizeof name, "%spacked", prefix);
+    const lm_st_tensor *packed = lm_st_find(&f->header, name);
+    snprintf(name, sizeof name, "%sscales", prefix);
+    const lm_st_tensor *scales = lm_st_find(&f->header, name);
+    assert_true(packed && scales);
+    assert_int_equal(scales->dtype, LM_DTYPE_U8);
+    const uint8_t *data = f->map.data + f->header.data_offset;
+    const int64_t k = packed->shape[1] * 32 / lm_format_bits(format);
+    return (lm_weight){.data = data + packed->begin,
+                       .scales = data + scales->begin,
+                       .n = packed->shape[0],
+                       .k = k,
+                       .group = group,
+                       .row_bytes = (size_t)(k * lm_format_bits(format) / 8),
+                       .format = format,
+                       .scale_type = LM_DTYPE_U8,
+                       .name = prefix};
+}
+
+/* mlx gives the exact product rounded to the element type. */
+static void check_dequantized_mx(const golden_file *f, const char *path, const lm_weight *w, lm_dtype type) {
+    const lm_st_tensor *t = lm_st_find(&f->header, "dequantized");
+    assert_non_null(t);
+    const uint8_t *want = f->map.data + f->header.data_offset + t->begin;
+    float *row = malloc((size_t)w->k * 4);
+    assert_non_null(row);
+    for (int64_t n = 0; n < w->n; n++) {
+        lm_weight_row(w, n, row);
+        for (int64_t k = 0; k < w->k; k++) {
+            float got = rounded(row[k], type), expected = load(want, type, n * w->k + k);
+            if (lm_f32_bits(got) != lm_f32_bits(expected))
+                fail_msg("%s: row %d element %d: %a, expected %a", path, (int)n, (int)k, (double)got, (double)expected);
+        }
+    }
+    free(row);
 }
 
 /* mlx works in the element type T: T(T(scale * q) + bias). With zeros for biases lm_weight_row gives scale * q, exact
@@ -105,12 +145,13 @@ static double product_error(const lm_kernel_row *r, const lm_weight *w, const fl
 
 static double worst_of[256]; /* by row of the table */
 
-static void check_products(const golden_file *f, const golden_file *input, const char *path, const lm_weight *w) {
+static void check_products(const golden_file *f, const golden_file *input, const char *path, const lm_weight *w,
+                           lm_dtype type) {
     int64_t m, k, n;
     float *exact = golden_copy(f, "y_exact_f32", &m, &n);
     void *raw = golden_copy(input, "x", &m, &k);
     float *x = aligned((size_t)(m * k) * 4);
-    for (int64_t i = 0; i < m * k; i++) x[i] = load(raw, w->scale_type, i);
+    for (int64_t i = 0; i < m * k; i++) x[i] = load(raw, type, i);
     assert_int_equal(k, w->k), assert_int_equal(n, w->n);
     size_t count;
     const lm_kernel_row *rows = lm_kernel_rows(&count);
@@ -127,6 +168,13 @@ static void check_products(const golden_file *f, const golden_file *input, const
     free(exact), free(raw), free(x);
 }
 
+static void print_worst(void) {
+    size_t count;
+    const lm_kernel_row *rows = lm_kernel_rows(&count);
+    for (size_t i = 0; i < count; i++)
+        if (worst_of[i] > 0) printf("%-28s worst %.3g of 2^-23 sum|wx|\n", rows[i].name, worst_of[i]);
+}
+
 static void affine(void **state) {
     (void)state;
     int files = 0;
@@ -141,16 +189,40 @@ static void affine(void **state) {
                 lm_weight w = weight_of(&f, "", all_bits[b], group, types[t]);
                 check_dequantized(&f, name, &w);
                 w = weight_of(&f, "mm_", all_bits[b], group, types[t]);
-                check_products(&f, &input, name, &w);
+                check_products(&f, &input, name, &w, types[t]);
                 golden_close(&f);
             }
         golden_close(&input);
     }
-    size_t count;
-    const lm_kernel_row *rows = lm_kernel_rows(&count);
-    for (size_t i = 0; i < count; i++)
-        if (worst_of[i] > 0) printf("%-28s worst %.3g of 2^-23 sum|wx|\n", rows[i].name, worst_of[i]);
+    print_worst();
     printf("%d files\n", files);
+}
+
+static void mx(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        lm_format format;
+        int group;
+    } modes[] = {{"mxfp4_b4_g32", LM_FORMAT_MXFP4, 32},
+                 {"nvfp4_b4_g16", LM_FORMAT_NVFP4, 16},
+                 {"mxfp8_b8_g32", LM_FORMAT_MXFP8, 32}};
+    memset(worst_of, 0, sizeof worst_of);
+    for (size_t t = 0; t < 3; t++) {
+        golden_file input, f;
+        golden_open(golden_path("golden/quantization/input_%s.safetensors%s", type_names[t], ""), &input);
+        for (size_t i = 0; i < 3; i++) {
+            const char *path = golden_path("golden/quantization/%s_%s.safetensors", modes[i].name, type_names[t]);
+            golden_open(path, &f);
+            lm_weight w = weight_of_mx(&f, "", modes[i].format, modes[i].group);
+            check_dequantized_mx(&f, path, &w, types[t]);
+            w = weight_of_mx(&f, "mm_", modes[i].format, modes[i].group);
+            check_products(&f, &input, path, &w, types[t]);
+            golden_close(&f);
+        }
+        golden_close(&input);
+    }
+    print_worst();
 }
 
 /* Under every mask the table answers with a row that the mask allows. */
@@ -169,6 +241,6 @@ static void selection(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(affine), cmocka_unit_test(selection)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(affine), cmocka_unit_test(mx), cmocka_unit_test(selection)};
     return cmocka_run_group_tests_name("quantization", tests, NULL, NULL);
 }

@@ -90,9 +90,10 @@ static void bench_row(const lm_kernel_row *row, lm_pool *pool, int threads, doub
         memcpy(copy + 1, first.w.data, bytes);
         cases[i].w.data = copy + 1;
         if (scales) {
-            memcpy(copy + 1 + bytes, first.w.scales, scales / 2);
-            memcpy(copy + 1 + bytes + scales / 2, first.w.biases, scales / 2);
-            cases[i].w.scales = copy + 1 + bytes, cases[i].w.biases = copy + 1 + bytes + scales / 2;
+            const size_t each = first.w.biases ? scales / 2 : scales;
+            memcpy(copy + 1 + bytes, first.w.scales, each);
+            if (first.w.biases) memcpy(copy + 1 + bytes + each, first.w.biases, each);
+            cases[i].w.scales = copy + 1 + bytes, cases[i].w.biases = first.w.biases ? copy + 1 + bytes + each : NULL;
         }
         cases[i].memory[0] = copy;
     }

@@ -24,11 +24,23 @@ static lm_weight make_weight(check *c, int32_t group, lm_dtype type, int64_t n, 
     const size_t bytes = w.row_bytes * (size_t)n;
     uint8_t *data = check_at_edge(c, bytes, gap);
     w.data = data, w.bytes = bytes;
-    if (!lm_format_is_affine(format)) {
+    if (!group) {
         for (size_t i = 0; i < (size_t)(n * k); i++) check_put(format, data, i, check_uniform(c, -1, 1));
         return w;
     }
     for (size_t i = 0; i < bytes; i++) data[i] = (uint8_t)check_random(c);
+    if (lm_format_is_mx(format)) {
+        const size_t all = (size_t)(n * (k / group));
+        uint8_t *bytes_of = check_at_edge(c, all, gap);
+        /* NaN is left to elements() */
+        for (size_t i = 0; i < all; i++)
+            bytes_of[i] = (uint8_t)(format == LM_FORMAT_NVFP4 ? check_int(c, 0, 0x7e) : check_int(c, 122, 132));
+        for (size_t i = 0; format == LM_FORMAT_MXFP8 && i < bytes; i++)
+            if ((data[i] & 0x7f) == 0x7f) data[i] ^= 0x11;
+        w.scales = bytes_of, w.group = group, w.scale_type = LM_DTYPE_U8;
+        w.bytes += all;
+        return w;
+    }
     const size_t size = type == LM_DTYPE_F32 ? 4 : 2, count = (size_t)(n * (k / group));
     void *scales = check_at_edge(c, size * count, gap), *biases = check_at_edge(c, size * count, gap);
     for (size_t i = 0; i < count; i++) {
@@ -47,7 +59,7 @@ static double summed(const lm_weight *w, const float *row, int64_t n, const floa
     double sum = 0;
     for (int64_t k = 0; k < w->k; k++) {
         double size = fabs((double)row[k]);
-        if (terms && w->group) {
+        if (terms && w->biases) {
             double bias = (double)lm_unpack_scale(w->biases, w->scale_type, n * (w->k / w->group) + k / w->group);
             size = fabs((double)row[k] - bias) + fabs(bias);
         }
@@ -81,7 +93,9 @@ static void one(check *c, int32_t group, lm_dtype type, shape s, size_t gap, che
         lm_weight_row(&w, n, row);
         for (int64_t i = 0; i < s.m; i++)
             check_close(c, "y", i * s.n + n, (double)got[i * ldy + n], (double)want[i * ldy + n],
-                        unit(c, kind != CHECK_PLAIN) * summed(&w, row, n, x + i * ldx, kind != CHECK_PLAIN) + 0x1p-120);
+                        unit(c, kind != CHECK_PLAIN || lm_format_is_mx(w.format)) *
+                                summed(&w, row, n, x + i * ldx, kind != CHECK_PLAIN) +
+                            0x1p-120);
     }
     for (int64_t i = 0; i < s.m; i++)
         for (int64_t n = s.n; n < ldy; n++)
@@ -110,7 +124,9 @@ static void call(void *arg) {
 static void bench(check *c) {
     const lm_linear_impl *impl = c->row->impl;
     const int64_t m = c->row->op == LM_OP_MATVEC ? 1 : 512, n = 1536, k = 576;
-    const lm_weight w = make_weight(c, 32, LM_DTYPE_F16, n, k, 1);
+    const lm_format format = c->row->format;
+    const int group = format == LM_FORMAT_NVFP4 ? 16 : lm_format_is_affine(format) || lm_format_is_mx(format) ? 32 : 0;
+    const lm_weight w = make_weight(c, group, LM_DTYPE_F16, n, k, 1);
     float *x = check_aligned(c, (size_t)(m * k) * 4);
     check_fill(c, CHECK_PLAIN, x, (size_t)(m * k));
     timed t = {impl,
@@ -125,11 +141,57 @@ static void bench(check *c) {
     check_release(c);
 }
 
+/* Every element, every scale byte and NaN of both by one-hot activations: the products are the elements. */
+static void elements(check *c, int32_t group) {
+    const int64_t n = 256, k = 4 * group;
+    lm_weight w = make_weight(c, group, LM_DTYPE_U8, n, k, 3);
+    uint8_t *data = (uint8_t *)(uintptr_t)w.data, *scales = (uint8_t *)(uintptr_t)w.scales;
+    for (size_t i = 0; i < w.row_bytes * (size_t)n; i++) data[i] = (uint8_t)(i * 7 + i / 256);
+    for (int64_t i = 0; i < n * (k / group); i++) {
+        int s = (int)(i * 5 + i / 256) & 255;
+        scales[i] = (uint8_t)(s > 240 && s < 255 ? s - 128 : s); /* products that overflow are left out */
+    }
+    float *x = check_aligned(c, (size_t)(k * k) * 4), *row = check_aligned(c, (size_t)k * 4);
+    float *y = check_aligned(c, (size_t)(k * n) * 4);
+    for (int64_t i = 0; i < k * k; i++) x[i] = i / k == i % k ? 1.0f : 0.0f;
+    if (!check_linear_call(c, c->row->impl, &w, x, k, k, 0, y, n)) return;
+    /* vdpbf16ps takes what is below 2^-126 for zero */
+    const double least = c->row->numerics == LM_NUMERICS_F32 ? 0x1p-133 : 0x1p-125;
+    for (int64_t i = 0; i < n; i++) {
+        bool nan = false; /* of any element: 0 * NaN is part of every sum */
+        lm_weight_row(&w, i, row);
+        for (int64_t j = 0; j < k; j++) nan = nan || isnan(row[j]);
+        for (int64_t j = 0; j < k; j++) {
+            double want = nan ? (double)NAN : (double)row[j];
+            check_close(c, "element", i * k + j, (double)y[j * n + i], want, fabs(want) * unit(c, false) + least);
+        }
+    }
+    check_release(c);
+}
+
+static void check_mx(check *c, const shape *shapes, size_t n_shapes) {
+    const int32_t group = c->row->format == LM_FORMAT_NVFP4 ? 16 : 32;
+    for (size_t i = 0; i < 2 * n_shapes && !c->failures; i++) {
+        shape s = shapes[i / 2];
+        if (i % 2) s.k -= group; /* ends within blocks of the kernels */
+        check_kind kind = (check_kind)(i % CHECK_KINDS);
+        c->stage = kind == CHECK_PLAIN ? "plain" : "mixed";
+        one(c, group, LM_DTYPE_U8, s, i % 4, kind);
+    }
+    c->stage = "elements";
+    if (!c->failures) elements(c, group);
+}
+
 void check_linear(check *c) {
     static const shape affine[] = {{1, 1, 128},  {2, 16, 128},   {3, 17, 256},   {5, 33, 384},
                                    {7, 70, 640}, {13, 140, 896}, {29, 40, 1152}, {4, 9, 9728}};
     static const shape floats[] = {{1, 1, 1},    {2, 16, 2},     {3, 17, 31},    {5, 33, 64}, {7, 70, 127},
                                    {13, 9, 257}, {29, 140, 576}, {16, 32, 1000}, {4, 9, 9728}};
+    if (lm_format_is_mx(c->row->format)) {
+        check_mx(c, affine, sizeof affine / sizeof affine[0]);
+        bench(c);
+        return;
+    }
     if (!lm_format_is_affine(c->row->format)) {
         for (size_t i = 0; i < sizeof floats / sizeof floats[0] && !c->failures; i++)
             for (int kind = 0; kind < CHECK_KINDS && !c->failures; kind++) {

@@ -73,7 +73,16 @@ static linear_case linear_make(lm_format format, int group, lm_dtype scale_type,
     uint8_t *data = (uint8_t *)c.memory[0] + odd;
     w->data = data;
     w->bytes = bytes;
-    if (affine) {
+    if (lm_format_is_mx(format)) {
+        w->group = format == LM_FORMAT_NVFP4 ? 16 : 32, w->scale_type = LM_DTYPE_U8;
+        size_t count = (size_t)(n * (k / w->group));
+        uint8_t *scales = c.memory[1] = malloc(count);
+        for (size_t i = 0; i < bytes; i++) data[i] = (uint8_t)(linear_random() & 0xf7);
+        for (size_t i = 0; i < count; i++)
+            scales[i] = (uint8_t)((format == LM_FORMAT_NVFP4 ? 0x30 : 122) + linear_random() % 8);
+        w->scales = scales;
+        w->bytes += count;
+    } else if (affine) {
         w->group = group, w->scale_type = scale_type;
         size_t size = scale_type == LM_DTYPE_F32 ? 4 : 2, count = (size_t)(n * (k / group));
         for (int i = 1; i < 3; i++) c.memory[i] = malloc(size * count + (size_t)odd);

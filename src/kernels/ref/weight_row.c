@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * weight_row.c: what each weight format means, as float32 (docs/formats/affine.md). Never optimized: every linear
- * kernel is compared with it. */
+ * weight_row.c: what each weight format means, as float32 (docs/formats/affine.md, mx.md). Never optimized: every
+ * linear kernel is compared with it. */
 #include "kernels/kernel.h"
 #include "kernels/unpack.h"
 

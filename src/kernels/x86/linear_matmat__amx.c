@@ -210,6 +210,9 @@ LM_MATMAT_AMX_BOTH(AFFINE4, affine4);
 LM_MATMAT_AMX_BOTH(AFFINE5, affine5);
 LM_MATMAT_AMX_BOTH(AFFINE6, affine6);
 LM_MATMAT_AMX_BOTH(AFFINE8, affine8);
+LM_MATMAT_AMX(MXFP4, mxfp4, , false);
+LM_MATMAT_AMX(NVFP4, nvfp4, , false);
+LM_MATMAT_AMX(MXFP8, mxfp8, , false);
 #else
 typedef int lm_empty_translation_unit;
 #endif

@@ -14,6 +14,9 @@ LM_MATMAT(AFFINE4, affine4, __avx512);
 LM_MATMAT(AFFINE5, affine5, __avx512);
 LM_MATMAT(AFFINE6, affine6, __avx512);
 LM_MATMAT(AFFINE8, affine8, __avx512);
+LM_MATMAT(MXFP4, mxfp4, __avx512);
+LM_MATMAT(NVFP4, nvfp4, __avx512);
+LM_MATMAT(MXFP8, mxfp8, __avx512);
 #else
 typedef int lm_empty_translation_unit;
 #endif

@@ -116,6 +116,9 @@ LM_MATMAT_BF16(AFFINE4, affine4);
 LM_MATMAT_BF16(AFFINE5, affine5);
 LM_MATMAT_BF16(AFFINE6, affine6);
 LM_MATMAT_BF16(AFFINE8, affine8);
+LM_MATMAT_BF16(MXFP4, mxfp4);
+LM_MATMAT_BF16(NVFP4, nvfp4);
+LM_MATMAT_BF16(MXFP8, mxfp8);
 #else
 typedef int lm_empty_translation_unit;
 #endif

@@ -5,7 +5,7 @@
  * at a time, into [k][NR] in scratch: words are transposed while still packed (few shuffles per weight), then expanded
  * lane by lane. The inner kernel keeps MR x NR sums in registers. Every output: one chain of FMAs per block of KC
  * inputs, the blocks added in order; so M, the tile and the split of N leave no trace in the bits. */
-#include "kernels/x86/panel.h"
+#include "kernels/x86/panel_mx.h"
 
 #define KC 128 /* a multiple of every group; shorter chains of additions round less */
 
@@ -64,6 +64,18 @@ INLINE void mm_expand_affine(const lm_weight *w, int bits, int64_t kc, const mm_
     }
 }
 
+INLINE void mm_expand_mx(lm_format format, int64_t kc, const mm_scratch *s, float *out) {
+    const int bits = lm_unpack_bits(format), group = mx_group(format), codes = 32 / bits;
+    for (int64_t k = 0; k < kc; k += group) {
+        const vf scale = vf_load(s->groups.scales[k / group]);
+        for (int j = 0; j < group; j += codes) {
+            const vi v = vi_load(s->words + (k + j) / codes * VL);
+            UNROLL for (int i = 0; i < codes; i++)
+                vf_store(out + (k + j + i) * NR, vf_mul(mx_value(v, bits, i), scale));
+        }
+    }
+}
+
 INLINE void mm_expand_float(lm_format format, int64_t kc, const mm_scratch *s, float *out) {
     if (format == LM_FORMAT_F32) {
         for (int64_t k = 0; k < kc; k++) vi_store(out + k * NR, vi_load(s->words + k * VL));
@@ -87,6 +99,11 @@ INLINE void mm_strip(const lm_weight *w, lm_format format, int64_t n, int64_t n_
         row[i] = (const uint8_t *)w->data + (size_t)(n + i < n_last ? n + i : n_last) * w->row_bytes +
                  (size_t)(k0 * bits / 8);
     mm_words(row, kc * bits / 8, s->words, VL);
+    if (lm_format_is_mx(format)) {
+        mx_scales(w, format, n, n_last, k0 / w->group, kc / w->group, &s->groups);
+        mm_expand_mx(format, kc, s, out);
+        return;
+    }
     if (!lm_format_is_affine(format)) {
         mm_expand_float(format, kc, s, out);
         return;

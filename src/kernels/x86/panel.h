@@ -7,9 +7,9 @@
 #include "kernels/unpack.h"
 #include "kernels/x86/unroll.h"
 
-#define NR (2 * VL) /* outputs of a panel */
-#define PANELS 4    /* dequantized together, so that a tile of activations is read from L1 for all of them */
-#define MM_GROUPS 8 /* groups in a block of inputs, at most */
+#define NR (2 * VL)  /* outputs of a panel */
+#define PANELS 4     /* dequantized together, so that a tile of activations is read from L1 for all of them */
+#define MM_GROUPS 16 /* groups in a block of inputs, at most */
 
 typedef struct mm_groups {
     _Alignas(64) float scales[MM_GROUPS][VL], biases[MM_GROUPS][VL];

@@ -6,7 +6,7 @@
 #define LM_X86_PANEL_BF16_H
 #include "kernels/x86/vec_avx512.h"
 
-#include "kernels/x86/panel.h"
+#include "kernels/x86/panel_mx.h"
 
 #define BP_KC 512 /* inputs that bp_strip takes at once, at most */
 
@@ -51,8 +51,29 @@ INLINE void bp_expand32(const uint32_t *words, int bits, vf scale, vf bias, uint
                                                    interleave, out + i / 2 * NR, rest ? rest + i / 2 * NR : NULL);
 }
 
+/* Inputs k0..k0+kc of an mx format. Elements times their scale are exact in bfloat16, but for the smallest scales. */
+INLINE void bp_expand_mx(const lm_weight *w, lm_format format, int64_t n, int64_t n_last, int64_t k0, int64_t kc,
+                         bp_words *s, uint32_t *out) {
+    const int bits = lm_unpack_bits(format), group = mx_group(format), codes = 32 / bits;
+    const int64_t block = (int64_t)MM_GROUPS * group;
+    const vi interleave = bp_interleave();
+    for (int64_t k = 0; k < kc; k += group) {
+        if (k % block == 0)
+            mx_scales(w, format, n, n_last, (k0 + k) / group, (kc - k < block ? kc - k : block) / group, &s->groups);
+        const vf scale = vf_load(s->groups.scales[k % block / group]);
+        for (int j = 0; j < group; j += codes) {
+            const vi v = vi_load(s->words + (k + j) / codes * VL);
+            UNROLL for (int i = 0; i < codes; i += 2)
+                bp_pair(vf_mul(mx_value(v, bits, i), scale), vf_mul(mx_value(v, bits, i + 1), scale), interleave,
+                        out + (k + j + i) / 2 * NR, NULL);
+        }
+    }
+    for (int64_t k = kc; k % 32; k += 2) vi_store(out + k / 2 * NR, vi_zero());
+}
+
 /* Outputs n..n+VL (those past n_last repeat it), inputs k0..k0+kc, to rows of pairs at `out` (stride NR), and what
- * rounding left at `rest` unless NULL. BF16 and F16: rows up to a multiple of 32 inputs are written, zeros past K. */
+ * rounding left at `rest` unless NULL (mx formats: NULL). Rows up to a multiple of 32 inputs are written, zeros past K.
+ */
 INLINE void bp_strip(const lm_weight *w, lm_format format, int64_t n, int64_t n_last, int64_t k0, int64_t kc,
                      bp_words *s, uint32_t *out, uint32_t *rest) {
     const int bits = lm_unpack_bits(format);
@@ -65,6 +86,10 @@ INLINE void bp_strip(const lm_weight *w, lm_format format, int64_t n, int64_t n_
         return;
     }
     mm_words(row, kc * bits / 8, s->words, VL);
+    if (lm_format_is_mx(format)) {
+        bp_expand_mx(w, format, n, n_last, k0, kc, s, out);
+        return;
+    }
     if (format == LM_FORMAT_F16) {
         const vi interleave = bp_interleave();
         for (int64_t k = 0; k < ((kc + 31) & ~(int64_t)31); k += 2) {

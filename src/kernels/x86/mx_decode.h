@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+ * mx_decode.h: small floats in lanes: e2m1 by a table in a register, e4m3 and e8m0 by moving bits. Over the vector of
+ * vec_avx2.h or vec_avx512.h; the same numbers as unpack.h. */
+#ifndef LM_X86_MX_DECODE_H
+#define LM_X86_MX_DECODE_H
+#include "kernels/unpack.h"
+#include "kernels/x86/unroll.h"
+
+/* Code i of every lane's eight. */
+INLINE vf mx_e2m1(vi v, int i) {
+#if VL == 16
+    const vf values = _mm512_setr_ps(0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6);
+    return vf_permute(values, vi_shr(v, 4 * i)); /* by the low 4 bits of each lane */
+#else
+    const vf values = _mm256_setr_ps(0, 0.5f, 1, 1.5f, 2, 3, 4, 6);
+    vi sign = vi_and(vi_shl(v, 28 - 4 * i), vi_set1(0x80000000u));
+    return vf_bits(vi_or((vi)vf_permute(values, vi_shr(v, 4 * i)), sign)); /* by the low 3 bits of each lane */
+#endif
+}
+
+/* The low 8 bits of every lane (v has no others): exponent and mantissa in place. Subnormal ones get the exponent of 1
+ * and lose the 1 again, so that no float32 subnormal slows the pipeline. 0x7f and 0xff are NaN. */
+INLINE vf mx_e4m3(vi v) {
+    const vu u = (vu)v, a = u & 0x7f, tiny = (vu)(a < 8), one = tiny & 0x3c800000u;
+    const vf value = vf_bits((vi)((a << 20) + 0x3c000000u + (tiny & 0x00800000u))) - vf_bits((vi)one);
+    return vf_bits((vi)((vu)value | u >> 7 << 31 | (vu)(a == 0x7f)));
+}
+
+/* 2^(v - 127), 0: 2^-127, 255: NaN. */
+INLINE vf mx_e8m0(vi v) {
+    const vu u = (vu)v, bits = u << 23, none = (vu)(u == 0);
+    return vf_bits((vi)(bits | (none & 0x00400000u) | (vu)(u == 255)));
+}
+
+INLINE vf mx_scale(lm_format format, vi v) {
+    return format == LM_FORMAT_NVFP4 ? mx_e4m3(v) : mx_e8m0(v);
+}
+
+/* Element i of every lane's 32 / bits. */
+INLINE vf mx_value(vi v, int bits, int i) {
+    return bits == 4 ? mx_e2m1(v, i) : mx_e4m3(vi_and(vi_shr(v, 8 * i), vi_set1(0xff)));
+}
+
+INLINE int mx_group(lm_format format) {
+    return format == LM_FORMAT_NVFP4 ? 16 : 32;
+}
+#endif
