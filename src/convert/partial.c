@@ -153,11 +153,18 @@ static char *partial_name(const char *target) {
     return out;
 }
 
-/* Everything but the journal. */
-static void clear(const cv_partial *p) {
+static bool is_whole_shard(const cv_partial *p, const cv_plan *plan, const char *name) {
+    for (int i = 0; i < plan->n_shards; i++)
+        if (p->done[i] && !strcmp(plan->shards[i].name, name)) return true;
+    return false;
+}
+
+/* Everything but the journal and whole shards. What is to be resumed may hold temporary files of a killed process. */
+static void clear(const cv_partial *p, const cv_plan *plan) {
     DIR *dir = opendir(p->folder);
     for (struct dirent *e; dir && (e = readdir(dir));) {
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || !strcmp(e->d_name, JOURNAL)) continue;
+        if (is_whole_shard(p, plan, e->d_name)) continue;
         char *path = lm_fs_join(p->folder, e->d_name);
         if (path) (void)unlink(path);
         free(path);
@@ -189,8 +196,8 @@ static lm_status begin(cv_partial *p, const cv_plan *plan, lm_error *err) {
     lm_buf_init(&head, MAX_JOURNAL);
     lm_status s = journal_head(plan, &head, err);
     if (s == LM_OK && plan->options->resume) s = take_up(p, plan, head.data, &p->resumed, err);
+    if (s == LM_OK) clear(p, plan);
     if (s == LM_OK && !p->resumed) {
-        clear(p);
         if (ftruncate(p->fd, 0)) s = lm_fail(err, LM_IO, "%s: cannot truncate: %s", p->journal, strerror(errno));
         if (s == LM_OK) s = append(p, head.data, head.length, err);
     }
