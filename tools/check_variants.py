@@ -65,7 +65,7 @@ def main():
     for name, flags in {"bf16": None, **VARIANTS}.items():
         path = folder / name
         if flags is not None:
-            convert(program, base, path, "-q", *flags)
+            convert(program, base, path, "-q", "--dtype", "bfloat16", *flags)
         reference = run(open_model(str(path))[0], ids)
         own = run(load(str(path))[0], ids)
         (mean, median), (their_mean, their_median) = (divergence(reference, x) for x in (ours(program, path, ids_file), own))
