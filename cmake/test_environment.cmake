@@ -9,10 +9,16 @@ add_test(NAME testdata.unpack
           -P ${CMAKE_SOURCE_DIR}/cmake/testdata.cmake)
 set_tests_properties(testdata.unpack PROPERTIES FIXTURES_SETUP testdata TIMEOUT 300)
 
+# Sanitized kernels are plain loops: models are ten and more times slower there.
+set(LM_TEST_TIMEOUT 600)
+if(LM_SANITIZE)
+  set(LM_TEST_TIMEOUT 1800)
+endif()
+
 # lm_test(NAME TARGET-OR-COMMAND...): a test that runs after the data is there, with LM_TEST_DATA set.
 function(lm_test name)
   add_test(NAME ${name} COMMAND ${ARGN})
-  set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED testdata TIMEOUT 600
+  set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED testdata TIMEOUT ${LM_TEST_TIMEOUT}
     ENVIRONMENT "LM_TEST_DATA=${LM_TEST_DATA};LM_TEST_EXTRA=${LM_TEST_EXTRA};ASAN_OPTIONS=detect_leaks=1:abort_on_error=0;UBSAN_OPTIONS=print_stacktrace=1;TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1")
 endfunction()
 
