@@ -521,6 +521,12 @@ static void test_resume(void **state) {
     must_fail(&other, LM_ARG,
               "*: --resume: dtype was 'as configured', is 'float16' now; without --resume it starts over");
     assert_int_equal(folder_count(folder_path(&out, ".model.partial")), files);
+    /* what a killed process leaves half written is not part of the model */
+    folder partial = {0};
+    snprintf(partial.path, sizeof partial.path, "%s", folder_path(&out, ".model.partial"));
+    folder_text(&partial, "config.json.tmpA1b2C3", "{\"model_");
+    folder_text(&partial, "model-00099-of-00099.safetensors.tmpXyZ012", "half a shard");
+    folder_text(&partial, "model-00099-of-00099.safetensors", "a shard that no line of the journal counts on");
     /* the same: only the rest is read */
     stopper rest = {.at = INT64_MAX};
     o.resume = true;
