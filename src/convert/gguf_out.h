@@ -21,11 +21,13 @@ typedef struct gguf_source {
 
 /* ---------------------------------------------------------------- rows */
 
-/** One matrix of the source, or a stack of them; with scales it is affine. */
+/** One matrix of the source, or a stack of them: floats, affine (bits > 0), or mxfp4, nvfp4, mxfp8 (small). */
 typedef struct gguf_matrix {
     const lm_tensor *weight, *scales, *biases;
     int64_t columns; /* unpacked */
-    int bits;        /* 0: floats */
+    int bits;        /* affine; else 0 */
+    bool small;      /* elements are small floats: `format` says which */
+    lm_format format;
     int64_t group;
 } gguf_matrix;
 

@@ -3,6 +3,7 @@
  * survive unchanged. */
 #include "base/half.h"
 #include "convert/gguf_out.h"
+#include "format/qformat.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,9 +139,8 @@ static lm_status read_affine(planner *p, const char *module, gguf_matrix *m, int
     lm_quant q;
     LM_TRY(lm_config_quant(p->s->config, module, &q, p->err));
     if (!is_float(s->dtype) || (q.listed && q.quantized && strcmp(q.mode, "affine")))
-        return lm_fail(p->err, LM_UNSUPPORTED, "%s: %.160s: quantization mode %s has no way to GGUF, affine has",
-                       p->s->folder, module,
-                       q.quantized && strcmp(q.mode, "affine") ? q.mode : lm_dtype_name(s->dtype));
+        return lm_fail(p->err, LM_FORMAT, "%s: %.160s.scales: type %s, but config.json says mode %s", p->s->folder,
+                       module, lm_dtype_name(s->dtype), q.quantized ? q.mode : "none");
     if (!m->biases) return lm_fail(p->err, LM_FORMAT, "%s: %.160s.biases: missing", p->s->folder, module);
     m->bits =
         groups > 0 && words > 0 && words <= columns && words * 32 % columns == 0 ? (int)(words * 32 / columns) : 0;
@@ -156,12 +156,41 @@ static lm_status read_affine(planner *p, const char *module, gguf_matrix *m, int
     return check_shape(p, m->biases, experts, rows, groups);
 }
 
+/* Scales of one byte. The mode is the module's own entry of config.json, else what the shapes say, as mlx-lm has it. */
+static lm_status read_small(planner *p, const char *module, gguf_matrix *m, int64_t experts, int64_t rows,
+                            int64_t columns) {
+    static const lm_format formats[] = {LM_FORMAT_MXFP4, LM_FORMAT_NVFP4, LM_FORMAT_MXFP8};
+    const lm_tensor *w = m->weight, *s = m->scales;
+    int64_t words = w->n_dims ? w->shape[w->n_dims - 1] : 0, groups = s->n_dims ? s->shape[s->n_dims - 1] : 0;
+    lm_quant q;
+    LM_TRY(lm_config_quant(p->s->config, module, &q, p->err));
+    const char *mode = !q.quantized                       ? "none"
+                       : q.listed                         ? q.mode
+                       : words * 4 == columns             ? "mxfp8"
+                       : groups && columns == 16 * groups ? "nvfp4"
+                                                          : "mxfp4";
+    m->format = LM_FORMAT_COUNT;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (!strcmp(mode, lm_format_name(formats[i]))) m->format = formats[i];
+    if (m->format == LM_FORMAT_COUNT || w->dtype != LM_DTYPE_U32)
+        return lm_fail(p->err, LM_FORMAT, "%s: %.160s: scales of one byte beside %s, but config.json says mode %s",
+                       p->s->folder, module, lm_dtype_name(w->dtype), mode);
+    m->small = true;
+    m->group = lm_qmode_find(mode)->group_size;
+    if (columns % m->group)
+        return lm_fail(p->err, LM_FORMAT, "%s: %.160s: %lld columns are not whole groups of %lld", p->s->folder, module,
+                       (long long)columns, (long long)m->group);
+    LM_TRY(check_shape(p, w, experts, rows, columns * lm_format_bits(m->format) / 32));
+    return check_shape(p, s, experts, rows, columns / m->group);
+}
+
 static lm_status find_matrix(planner *p, const char *module, const char *leaf, int64_t experts, int64_t rows,
                              int64_t columns, gguf_matrix *m) {
     m->columns = columns ? columns : rows;
     m->weight = take(p, module, leaf);
     if (!m->weight) return lm_fail(p->err, LM_FORMAT, "%s: %.160s.%s: missing", p->s->folder, module, leaf);
     if (columns) m->scales = take(p, module, "scales"), m->biases = m->scales ? take(p, module, "biases") : NULL;
+    if (m->scales && m->scales->dtype == LM_DTYPE_U8) return read_small(p, module, m, experts, rows, columns);
     if (m->scales) return read_affine(p, module, m, experts, rows, columns);
     if (!is_float(m->weight->dtype))
         return lm_fail(p->err, LM_UNSUPPORTED, "%s: %.160s: expected F16, BF16 or F32 (or scales beside it), found %s",
@@ -193,7 +222,8 @@ static lm_status find_experts(planner *p, const struct rule *r, int64_t layer, g
 
 /* What a look at all scales tells. */
 typedef struct scales_facts {
-    bool affine, plain; /* every part is quantized alike; none is quantized */
+    bool affine, plain; /* every part is affine alike; none is quantized */
+    bool small;         /* every part is mxfp4, nvfp4 or mxfp8 */
     int bits;
     bool centred; /* bias = -2^(bits-1) * scale everywhere: ggml's types without a minimum */
     bool exact;   /* scales and biases are float16 values */
@@ -205,11 +235,12 @@ static bool f16_exact(float f) {
 }
 
 static scales_facts look(const gguf_out_tensor *t) {
-    scales_facts f = {true, true, t->part[0].bits, true, true, t->part[0].weight->dtype};
+    scales_facts f = {true, true, true, t->part[0].bits, true, true, t->part[0].weight->dtype};
     for (int64_t i = 0; i < t->n_parts; i++) {
         const gguf_matrix *m = &t->part[i];
         f.affine = f.affine && m->bits && m->bits == f.bits;
-        f.plain = f.plain && !m->bits && m->weight->dtype == f.dtype;
+        f.plain = f.plain && !m->bits && !m->small && m->weight->dtype == f.dtype;
+        f.small = f.small && m->small;
     }
     for (int64_t i = 0; f.affine && i < t->n_parts; i++) {
         const gguf_matrix *m = &t->part[i];
@@ -229,6 +260,7 @@ static scales_facts look(const gguf_out_tensor *t) {
 /* Without a wish: the type that loses nothing, or the nearest above. Up to 4 bits Q4_1 holds every affine code. */
 static uint32_t natural_type(const scales_facts *f) {
     if (f->plain) return float_type(f->dtype);
+    if (f->small) return LM_GGML_BF16; /* element times scale has at most six significant bits */
     if (!f->affine) return LM_GGML_Q8_0;
     if (f->bits == 4 && f->centred) return LM_GGML_Q4_0;
     return f->bits <= 4 ? LM_GGML_Q4_1 : LM_GGML_Q8_0;
@@ -256,7 +288,7 @@ static void choose_type(const planner *p, const struct rule *r, gguf_out_tensor 
         t->how = HOW_CODES;
         t->exact = f.exact;
     } else {
-        t->exact = f.plain && t->type == LM_GGML_F32;
+        t->exact = (f.plain && t->type == LM_GGML_F32) || (f.small && t->type == LM_GGML_BF16);
     }
 }
 

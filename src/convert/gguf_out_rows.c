@@ -4,6 +4,7 @@
  * contraction. docs/formats/gguf.md has the byte maps. */
 #include "base/half.h"
 #include "convert/gguf_out.h"
+#include "kernels/kernel.h"
 #include <math.h>
 #include <string.h>
 
@@ -51,7 +52,24 @@ static const uint8_t *code_row(const gguf_matrix *m, int64_t row) {
     return (const uint8_t *)m->weight->data + row * (m->columns * m->bits / 8);
 }
 
+/* mxfp4, nvfp4, mxfp8: the engine's own definition of the format. */
+static void row_small(const gguf_matrix *m, int64_t row, float *to) {
+    lm_weight w = {.data = m->weight->data,
+                   .scales = m->scales->data,
+                   .n = row + 1, /* a stack of experts is one tall matrix */
+                   .k = m->columns,
+                   .row_bytes = (size_t)(m->columns * lm_format_bits(m->format) / 8),
+                   .group = (int32_t)m->group,
+                   .format = m->format,
+                   .scale_type = LM_DTYPE_U8};
+    lm_weight_row(&w, row, to);
+}
+
 void gguf_row_float(const gguf_matrix *m, int64_t row, float *to) {
+    if (m->small) {
+        row_small(m, row, to);
+        return;
+    }
     if (!m->bits) {
         for (int64_t i = 0; i < m->columns; i++) to[i] = gguf_float_at(m->weight, row * m->columns + i);
         return;

@@ -235,6 +235,53 @@ static void writes_experts(void **state) {
     close_both(&stacked);
 }
 
+static void convert_to(const char *model, const char *path, const char *mode) {
+    lm_error e = {0};
+    lm_convert_options o = lm_convert_options_default();
+    o.model = model;
+    o.mlx_path = path;
+    o.quantize = mode != NULL;
+    o.dequantize = !mode;
+    o.dtype = "bfloat16";
+    o.q_mode = mode;
+    if (lm_convert_model(&o, &e) != LM_OK) fail_msg("%s", e.message);
+}
+
+/* Small floats times a power of two or a small float are bfloat16 values: what convert -d makes of them. */
+static void writes_small_floats(void **state) {
+    (void)state;
+    static const char *const modes[] = {"mxfp4", "nvfp4", "mxfp8"};
+    static const char *const sources[] = {"qwen3_moe/hf", "llama/hf"};
+    for (size_t i = 0; i < 6; i++) {
+        lm_error e = {0};
+        lm_fs_map maps[2];
+        lm_gguf g[2];
+        char paths[4][256];
+        const char *source = golden_folder(sources[i / 3]);
+        if (!source) return;
+        folder f = folder_make();
+        for (int k = 0; k < 4; k++) snprintf(paths[k], sizeof paths[k], "%s/%d", f.path, k);
+        convert_to(source, paths[0], modes[i % 3]);
+        convert_to(paths[0], paths[1], NULL);
+        for (int k = 0; k < 2; k++) {
+            if (lm_convert_to_gguf(paths[k], paths[2 + k], NULL, NULL, &e) != LM_OK) fail_msg("%s", e.message);
+            assert_int_equal(lm_fs_map_open(paths[2 + k], &maps[k], &e), LM_OK);
+            assert_int_equal(lm_gguf_parse(paths[2 + k], maps[k].data, maps[k].length, &g[k], &e), LM_OK);
+        }
+        assert_int_equal(g[0].n_tensors, g[1].n_tensors);
+        for (size_t t = 0; t < g[0].n_tensors; t++) {
+            const lm_gguf_tensor *a = &g[0].tensors[t], *b = &g[1].tensors[t];
+            assert_string_equal(a->name, b->name);
+            assert_int_equal(a->type, b->type);
+            if (strstr(a->name, "ffn_gate_inp")) continue; /* affine: float32 there, rounded here */
+            assert_int_equal(a->bytes, b->bytes);
+            assert_memory_equal(a->data, b->data, a->bytes);
+        }
+        for (int k = 0; k < 2; k++) lm_gguf_free(&g[k]), lm_fs_map_close(&maps[k]), remove_tree(paths[k]);
+        folder_remove(&f);
+    }
+}
+
 /* ---------------------------------------------------------------- refusals */
 
 /* A copy of qwen3/bf16 whose `file` has `find` replaced. */
@@ -360,9 +407,11 @@ static void returns_smollm2(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rounds_as_ggml),        cmocka_unit_test(refuses_infinities), cmocka_unit_test(writes_llama),
-        cmocka_unit_test(writes_qwen3),          cmocka_unit_test(writes_experts),     cmocka_unit_test(refuses_models),
-        cmocka_unit_test(leaves_nothing_behind), cmocka_unit_test(returns_smollm2),
+        cmocka_unit_test(rounds_as_ggml),  cmocka_unit_test(refuses_infinities),
+        cmocka_unit_test(writes_llama),    cmocka_unit_test(writes_qwen3),
+        cmocka_unit_test(writes_experts),  cmocka_unit_test(writes_small_floats),
+        cmocka_unit_test(refuses_models),  cmocka_unit_test(leaves_nothing_behind),
+        cmocka_unit_test(returns_smollm2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
