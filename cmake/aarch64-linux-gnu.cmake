@@ -1,7 +1,7 @@
 # Cross build for AArch64 Linux with Debian's gcc-aarch64-linux-gnu; tests run under qemu-user.
-#   cmake -S . -B build/aarch64 --toolchain cmake/aarch64-linux-gnu.cmake
-# LM_QEMU_CPU: the processor that qemu plays (max, cortex-a57, cortex-a76, ...).
-# LM_AARCH64_SYSROOT: a folder with the libraries for arm64 (Debian's layout), where they are not in the system itself.
+#   cmake -S . -B build/aarch64 --toolchain cmake/aarch64-linux-gnu.cmake -DLM_ONLY_KERNELS=ON
+# Without LM_ONLY_KERNELS the libraries for arm64 are needed: from Debian's multiarch, or from packages unpacked into a
+# folder named by LM_AARCH64_SYSROOT. The environment's QEMU_CPU names the processor that qemu plays (cortex-a57, max).
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
@@ -19,9 +19,8 @@ if(LM_AARCH64_SYSROOT)
 endif()
 
 find_program(LM_QEMU NAMES qemu-aarch64-static qemu-aarch64)
-set(LM_QEMU_CPU max CACHE STRING "the processor that qemu-aarch64 plays")
 if(LM_QEMU)
   # -L: where the dynamic linker and libc of the cross compiler lie
-  set(CMAKE_CROSSCOMPILING_EMULATOR ${LM_QEMU} -cpu ${LM_QEMU_CPU} -L /usr/aarch64-linux-gnu
+  set(CMAKE_CROSSCOMPILING_EMULATOR ${LM_QEMU} -L /usr/aarch64-linux-gnu
     -E LD_LIBRARY_PATH=/usr/aarch64-linux-gnu/lib:${LM_AARCH64_LIBRARIES})
 endif()
