@@ -46,11 +46,13 @@ step() {
     quiet "$@" || die "$what failed: $(why "$log") (log: $log)"
 }
 
-# missing PACKAGE:TEST...: names the Debian packages that aren't there. TEST: a command, "pip", or a pkg-config module after "pc-".
+# missing PACKAGE:TEST...: names the Debian packages that aren't there. TEST: a command, "pip", a file's path, or a pkg-config
+# module after "pc-".
 missing() {
     for pair; do
         case ${pair#*:} in
         pip) python3 -m pip --version >/dev/null 2>&1 || printf ' %s' "${pair%%:*}" ;;
+        /*) [ -e "${pair#*:}" ] || printf ' %s' "${pair%%:*}" ;;
         pc-*) pkg-config --exists "${pair#*:pc-}" 2>/dev/null || printf ' %s' "${pair%%:*}" ;;
         *) command -v "${pair#*:}" >/dev/null 2>&1 || printf ' %s' "${pair%%:*}" ;;
         esac
@@ -59,6 +61,8 @@ missing() {
 
 BUILD_PACKAGES="gcc:cc libc6-dev:cc make:make cmake:cmake pkg-config:pkg-config xz-utils:xz libjansson-dev:pc-jansson \
 libpcre2-dev:pc-libpcre2-8 libutf8proc-dev:pc-libutf8proc libzstd-dev:pc-libzstd libsqlite3-dev:pc-sqlite3"
+CROSS_PACKAGES="gcc-aarch64-linux-gnu:aarch64-linux-gnu-gcc libc6-dev-arm64-cross:/usr/aarch64-linux-gnu/include/stdio.h \
+qemu-user-static:qemu-aarch64-static"
 PIP_PACKAGES="python3:python3 python3-pip:pip"
 
 # need_packages PACKAGE:TEST...: installs what is missing, as root, from Debian

@@ -18,7 +18,6 @@ static const struct {
 #undef LM_X
 };
 #define N_PROFILES (sizeof profiles / sizeof profiles[0])
-#define X86_PROFILES (LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_VNNI | LM_CPU_BF16 | LM_CPU_AMX)
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -95,33 +94,42 @@ void lm_cpu_name(char *text, int size) {
 }
 
 #elif defined(__aarch64__)
+/* Each level stands on the one before it; no processor is known that has a later one alone. */
+static uint32_t levels(bool dotprod, bool i8mm, bool bf16) {
+    uint32_t flags = LM_CPU_NEON;
+    if (!dotprod) return flags;
+    flags |= LM_CPU_DOTPROD;
+    if (!i8mm) return flags;
+    flags |= LM_CPU_I8MM;
+    return bf16 ? flags | LM_CPU_ARM_BF16 : flags;
+}
+
 #if defined(__linux__)
 #include <sys/auxv.h>
+static bool has(unsigned long word, int bit) {
+    return (word >> bit) & 1;
+}
 uint32_t lm_cpu_detect(void) {
-    /* Numbers of the kernel's ABI; older headers lack the names. */
-    unsigned long hwcap = getauxval(AT_HWCAP), hwcap2 = getauxval(AT_HWCAP2);
-    uint32_t flags = 0;
-    if (!(hwcap >> 1 & 1)) return 0;
-    flags |= LM_CPU_NEON;
-    if (hwcap >> 20 & 1) flags |= LM_CPU_DOTPROD;
-    if ((flags & LM_CPU_DOTPROD) && (hwcap2 >> 13 & 1)) flags |= LM_CPU_I8MM;
-    return flags;
+    /* Bits of the kernel's ABI (asm/hwcap.h); older headers lack the names. */
+    enum { ASIMD = 1, ASIMDDP = 20, I8MM = 13, BF16 = 14 };
+    const unsigned long hwcap = getauxval(AT_HWCAP), hwcap2 = getauxval(AT_HWCAP2);
+    if (!has(hwcap, ASIMD)) return 0;
+    return levels(has(hwcap, ASIMDDP), has(hwcap2, I8MM), has(hwcap2, BF16));
 }
 void lm_cpu_name(char *text, int size) {
     if (size > 0) snprintf(text, (size_t)size, "aarch64");
 }
 #elif defined(__APPLE__)
 #include <sys/sysctl.h>
+/* Unknown to an older system: false, and NEON remains. */
 static bool feature(const char *name) {
     int value = 0;
     size_t length = sizeof value;
     return sysctlbyname(name, &value, &length, NULL, 0) == 0 && value != 0;
 }
 uint32_t lm_cpu_detect(void) {
-    uint32_t flags = LM_CPU_NEON;
-    if (feature("hw.optional.arm.FEAT_DotProd")) flags |= LM_CPU_DOTPROD;
-    if ((flags & LM_CPU_DOTPROD) && feature("hw.optional.arm.FEAT_I8MM")) flags |= LM_CPU_I8MM;
-    return flags;
+    return levels(feature("hw.optional.arm.FEAT_DotProd"), feature("hw.optional.arm.FEAT_I8MM"),
+                  feature("hw.optional.arm.FEAT_BF16"));
 }
 void lm_cpu_name(char *text, int size) {
     size_t length = size > 0 ? (size_t)size : 0;
@@ -130,7 +138,7 @@ void lm_cpu_name(char *text, int size) {
 }
 #else
 uint32_t lm_cpu_detect(void) {
-    return LM_CPU_NEON;
+    return levels(false, false, false); /* nobody to ask: what the architecture promises */
 }
 void lm_cpu_name(char *text, int size) {
     if (size > 0) snprintf(text, (size_t)size, "aarch64");
@@ -162,15 +170,14 @@ static uint32_t mask_of_list(const char *list) {
     return mask;
 }
 
-/* "avx512" keeps avx2 as well: levels of one family lie in order of their bits. */
+/* "avx512" keeps avx2 as well: levels lie in order of their bits. */
 static uint32_t mask_of_text(const char *text) {
     if (!text || !*text) return ~0u;
     if (!strcmp(text, "scalar")) return 0;
     if (*text == '=') return mask_of_list(text + 1);
     uint32_t flag = find_profile(text, strlen(text));
     if (!flag) return ~0u;
-    uint32_t family = (flag & X86_PROFILES) ? X86_PROFILES : ~X86_PROFILES;
-    return (flag | (flag - 1)) & family;
+    return flag | (flag - 1);
 }
 
 /* Bit 32 says that the low half is known. Two threads that race compute the same value. */

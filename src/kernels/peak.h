@@ -13,6 +13,7 @@ typedef struct lm_peak_impl {
 } lm_peak_impl;
 
 extern const lm_peak_impl lm_peak_f32__avx2, lm_peak_f32__avx512, lm_peak_bf16__bf16, lm_peak_int8__vnni;
+extern const lm_peak_impl lm_peak_f32__neon, lm_peak_int8__dotprod, lm_peak_int8__i8mm; /* bf16: as on x86-64 */
 
 /** The widest of a kind that `cpu` (LM_CPU_*) can run, or NULL. */
 const lm_peak_impl *lm_peak_select(lm_peak kind, uint32_t cpu);

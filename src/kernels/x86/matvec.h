@@ -104,7 +104,7 @@ INLINE void mv_block(int bits, int rows, int outs, const lm_weight *w, const mv_
     const bool whole = there >= s->block;
     UNROLL for (int o = 0; o < outs; o++) {
         const uint8_t *p = (const uint8_t *)w->data + (size_t)(n + o) * w->row_bytes + k * bits / 8;
-        _mm_prefetch((const char *)((uintptr_t)p + s->ahead), _MM_HINT_T0);
+        v_prefetch((const void *)((uintptr_t)p + s->ahead));
         codes[o] = vi_load_codes(p, bits, whole ? s->block_bytes : there * bits / 8);
     }
     UNROLL for (int i = 0; i < mv_lane_codes(bits); i++) UNROLL for (int o = 0; o < outs; o++) {

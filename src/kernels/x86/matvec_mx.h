@@ -49,12 +49,12 @@ INLINE void mx_block(lm_format format, int rows, const lm_weight *w, int64_t n, 
     const uint8_t *s = (const uint8_t *)w->scales + n * (w->k / group) + k / group;
     uint64_t bytes = 0;
     vf part[MX_ROWS];
-    _mm_prefetch((const char *)((uintptr_t)p + MX_AHEAD), _MM_HINT_T0);
+    v_prefetch((const void *)((uintptr_t)p + MX_AHEAD));
     const vi v = whole ? vi_load(p) : vi_load_n(p, there * bits / 8);
     if (whole)
-        memcpy(&bytes, s, (size_t)(block / group));
+        memcpy(&bytes, s, (size_t)(block > group ? block / group : 1));
     else
-        memcpy(&bytes, s, (size_t)(there / group));
+        memcpy(&bytes, s, (size_t)(there > group ? there / group : 1));
     UNROLL for (int i = 0; i < codes; i++) {
         const vf value = mx_value(v, bits, i);
         UNROLL for (int r = 0; r < rows; r++) {
@@ -62,12 +62,7 @@ INLINE void mx_block(lm_format format, int rows, const lm_weight *w, int64_t n, 
             part[r] = i ? vf_fma(value, xv, part[r]) : vf_mul(value, xv);
         }
     }
-#if VL == 16
-    const vi raw = _mm512_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes));
-#else
-    const vi raw = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes));
-#endif
-    const vf scale = vf_permute(mx_scale(format, raw), lane_group);
+    const vf scale = vf_permute(mx_scale(format, vi_from_bytes(bytes)), lane_group);
     UNROLL for (int r = 0; r < rows; r++) sum[r] = vf_fma(scale, part[r], sum[r]);
 }
 

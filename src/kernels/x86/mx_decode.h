@@ -11,10 +11,18 @@ INLINE vf mx_e2m1(vi v, int i) {
 #if VL == 16
     const vf values = _mm512_setr_ps(0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6);
     return vf_permute(values, vi_shr(v, 4 * i)); /* by the low 4 bits of each lane */
-#else
+#elif VL == 8
     const vf values = _mm256_setr_ps(0, 0.5f, 1, 1.5f, 2, 3, 4, 6);
     vi sign = vi_and(vi_shl(v, 28 - 4 * i), vi_set1(0x80000000u));
     return vf_bits(vi_or((vi)vf_permute(values, vi_shr(v, 4 * i)), sign)); /* by the low 3 bits of each lane */
+#else
+    /* The high bytes of float16, which has all sixteen values with nothing in the low one; of odd or even codes at
+     * once: the compiler keeps the two tables' results over the calls for one v. */
+    const uint8x16_t values = {0,    0x38, 0x3c, 0x3e, 0x40, 0x42, 0x44, 0x46,
+                               0x80, 0xb8, 0xbc, 0xbe, 0xc0, 0xc2, 0xc4, 0xc6};
+    const vu codes = ((vu)v >> (uint32_t)(4 * (i & 1))) & 0x0f0f0f0fu;
+    const vu bytes = (vu)vqtbl1q_u8(values, (uint8x16_t)codes) >> (uint32_t)(8 * (i >> 1));
+    return vcvt_f32_f16(vreinterpret_f16_u16(vshl_n_u16(vmovn_u32((uint32x4_t)bytes), 8)));
 #endif
 }
 

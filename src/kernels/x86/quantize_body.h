@@ -25,11 +25,22 @@ INLINE vu qv_number(vf x) {
     return (vu)(x == x);
 }
 
+/* Eight codes of `bits`, a byte each, moved together. */
+INLINE uint64_t qv_gather(uint64_t x, int bits) {
+#if defined(__x86_64__)
+    return _pext_u64(x, (uint64_t)0x0101010101010101u * ((1u << bits) - 1));
+#else
+    const uint64_t byte = 0x00ff00ff00ff00ffu, half = 0x0000ffff0000ffffu;
+    x = (x & byte) | (x & ~byte) >> (8 - bits);
+    x = (x & half) | (x & ~half) >> (16 - 2 * bits);
+    return (x & 0xffffffffu) | (x >> 32) << (4 * bits);
+#endif
+}
+
 /* n codes, a multiple of 8, to n * bits bits. */
 INLINE void qv_pack(const uint8_t *codes, int n, int bits, uint8_t *out) {
-    const uint64_t mask = (uint64_t)0x0101010101010101u * ((1u << bits) - 1);
     for (int i = 0; i < n; i += 8, out += bits) {
-        uint64_t eight = _pext_u64(lm_load_u64(codes + i), mask);
+        uint64_t eight = qv_gather(lm_load_u64(codes + i), bits);
         memcpy(out, &eight, (size_t)bits);
     }
 }

@@ -123,6 +123,13 @@ static inline vi vi_shr(vi v, int bits) {
 static inline vi vi_shl(vi v, int bits) {
     return (vi)((vu)v << (uint32_t)bits);
 }
+/* The low bytes of `bytes`, one a lane. */
+static inline vi vi_from_bytes(uint64_t bytes) {
+    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes));
+}
+static inline void v_prefetch(const void *p) {
+    _mm_prefetch((const char *)p, _MM_HINT_T0);
+}
 
 /* r[i] lane j <-> r[j] lane i. */
 static inline void vi_transpose(vi r[8]) {
