@@ -63,8 +63,8 @@ class Comparison:
 
     def compare(self, prompt, ours, peer):
         """None if the texts are equal, else (step, gap, whether the parting is a tie)."""
-        ids = [t for t in ours["ids"] if t not in self.stop]
-        ended = ours["finish"] == "stop" and ours["ids"][-1:] != ids[-1:]
+        ids = ours["ids"]  # without the stop id that ended them
+        ended = ours["finish"] == "stop"
         cut = self.text(ids).split(UNTIL)[0]
         if cut.rstrip("\ufffd") == peer["completion"].split(UNTIL)[0].rstrip("\ufffd"):
             return None
