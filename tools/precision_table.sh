@@ -48,12 +48,14 @@ convert() {
 
 [ -f "$OUT/bf16/config.json" ] || step "copying to bfloat16" precision-bf16 $OURS convert --model "$MODEL" --mlx-path "$OUT/bf16" \
     -d --dtype bfloat16
-MODELS=$OUT/bf16
+MODELS=
+NAMES=
 for row in q8:8:64 q6:6:64 q5-g32:5:32 q5:5:64 q4-g32:4:32 q4:4:64 q3:3:64 q2:2:64; do
     name=${row%%:*}
     rest=${row#*:}
     convert "$name" -q --q-bits "${rest%:*}" --q-group-size "${rest#*:}"
     MODELS="$MODELS $OUT/$name"
+    NAMES="$NAMES $name"
 done
 
 # table FLAGS...: the base's log-probabilities once, then every model beside them
@@ -62,7 +64,7 @@ table() {
     rm -f "$base"
     step "the base" precision-base $OURS perplexity --model "$OUT/bf16" --data-path "$TEXT" --save-logits "$base" "$@"
     say "perplexity --models ... --against bf16 $*"
-    printf '\n%s perplexity --models %s --against %s --data-path %s %s\n\n' mlx_lm "$MODELS" "$OUT/bf16" "$TEXT" "$*"
+    printf '\nmlx_lm.perplexity --models%s --against bf16 --data-path %s %s\n\n' "$NAMES" "$TEXT" "$*"
     $OURS perplexity --models $MODELS --against "$base" --data-path "$TEXT" "$@" || die "perplexity failed"
     rm -f "$base"
     printf '\n'
@@ -74,12 +76,13 @@ table --sequence-length 512 --skip 256 --no-keep-rest
 
 llama_tools llama-perplexity llama-quantize
 BASE=$OUT/bf16.gguf
+PARAMETERS=$(sed -n 's/.*"total_parameters": *\([0-9]*\).*/\1/p' "$OUT/bf16/model.safetensors.index.json")
 [ -f "$BASE" ] || step "making $BASE" precision-gguf $OURS convert --model "$OUT/bf16" --gguf-out "$BASE"
 # the base's logits in llama.cpp's own file, then every type against them
 step "llama.cpp: the base" precision-llama-base "$LLAMA_BIN/llama-perplexity" -m "$BASE" -f "$TEXT" -c 512 -t "$JOBS" \
     --kl-divergence-base "$OUT/base.kld"
 printf '\nllama-perplexity -m TYPE.gguf -f %s -c 512 --kl-divergence --kl-divergence-base base.kld\n\n' "$TEXT"
-printf '| type | size | bits/weight | PPL | ln(PPL ratio) | KLD mean | 99 %% | max | same top token |\n'
+printf '| type | size, MB | bits/weight | PPL | ln(PPL ratio) | KLD, mean | KLD, 99 %% | KLD, max | same top, %% |\n'
 printf '|---|---:|---:|---:|---:|---:|---:|---:|---:|\n'
 for type in BF16 F16 Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0 Q3_K_M Q2_K; do
     file=$OUT/$type.gguf
@@ -87,15 +90,15 @@ for type in BF16 F16 Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0 Q3_K_M Q2_K; do
     [ -f "$file" ] || step "quantizing to $type" "precision-$type" "$LLAMA_BIN/llama-quantize" "$BASE" "$file" $type
     quiet "precision-llama-$type" "$LLAMA_BIN/llama-perplexity" -m "$file" -f "$TEXT" -c 512 -t "$JOBS" --kl-divergence \
         --kl-divergence-base "$OUT/base.kld" || die "llama-perplexity failed on $type: $(why "$log") (log: $log)"
-    awk -v type=$type -v bytes="$(wc -c <"$file")" '
+    # bits/weight without the file's header, which is that of the 16-bit file
+    awk -v type=$type -v bytes="$(wc -c <"$file")" -v base="$(wc -c <"$BASE")" -v n="$PARAMETERS" '
         function value(    s) { s = $0; sub(/^[^:]*: */, "", s); gsub(/ +/, " ", s); return s }
-        /BPW\)/ { bits = $0; sub(/ BPW.*/, "", bits); sub(/.*\(/, "", bits) }
         /^Mean PPL\(Q\) +:/ { ppl = value() }
         /^Mean ln\(PPL\(Q\)\/PPL\(base\)\)/ { ratio = value() }
         /^Mean +KLD:/ { mean = value() }
         /^99\.0% +KLD:/ { high = value() }
         /^Maximum KLD:/ { max = value() }
-        /^Same top p:/ { top = value() }
-        END { printf "| %s | %.1f MB | %s | %s | %s | %s | %s | %s | %s |\n", type, bytes / 1e6, bits, ppl, ratio, mean, high, max, top }' "$log"
+        /^Same top p:/ { top = value(); sub(/ *%/, "", top) }
+        END { printf "| %s | %.1f | %.3f | %s | %s | %s | %s | %s | %s |\n", type, bytes / 1e6, 16 + 8 * (bytes - base) / n, ppl, ratio, mean, high, max, top }' "$log"
 done
 rm -f "$OUT/base.kld"
