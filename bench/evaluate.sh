@@ -86,7 +86,7 @@ if [ $FLOAT = 1 ]; then
     LIMIT=15
     MAX=48
     ours f32-ours "$F32" $LIMIT --numerics f32
-    peer f32-peer "$F32.gguf" "$F32" 8 "-fa off -ctk f32 -ctv f32"
+    peer f32-peer "$F32.gguf" "$F32" 2 "-fa off -ctk f32 -ctv f32"
     quiet f32-requests $OURS evaluate --model "$F32" --tasks mmlu_pro --limit $LIMIT --data "$PEERS/data" \
         --dump-requests "$RESULTS/f32-requests.jsonl" || die "--dump-requests failed: $(why "$log")"
     "$LMEVAL" tools/compare_with_llama.py $OURS "$F32" "$RESULTS/f32-requests.jsonl" "$RESULTS/f32-peer.jsonl" \
