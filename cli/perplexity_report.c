@@ -67,8 +67,8 @@ void perplexity_print_table(const perplexity_result *results, size_t n) {
     bool compared = false;
     for (size_t i = 0; i < n; i++) compared = compared || results[i].score.compared;
     printf("| model | weights | size, MB | bits/weight | PPL |%s\n",
-           compared ? " PPL ratio | KLD, mean | KLD, 99 % | same top, % | RMS \u0394p, % |" : "");
-    printf("| --- | --- | ---: | ---: | ---: |%s\n", compared ? " ---: | ---: | ---: | ---: | ---: |" : "");
+           compared ? " PPL ratio | KLD, mean | KLD, 99 % | KLD, max | same top, % | RMS \u0394p, % |" : "");
+    printf("| --- | --- | ---: | ---: | ---: |%s\n", compared ? " ---: | ---: | ---: | ---: | ---: | ---: |" : "");
     for (size_t i = 0; i < n; i++) {
         const perplexity_result *r = &results[i];
         const lm_perplexity *p = &r->score;
@@ -79,11 +79,12 @@ void perplexity_print_table(const perplexity_result *results, size_t n) {
         printf(" | %.1f | %.3f | %.4f \u00b1 %.4f |", (double)r->weight_bytes / 1e6, bits_per_weight(r), p->ppl.value,
                p->ppl.error);
         if (p->compared)
-            printf(" %.5f \u00b1 %.5f | %.6f \u00b1 %.6f | %.6f | %.2f \u00b1 %.2f | %.3f \u00b1 %.3f |",
-                   p->ratio.value, p->ratio.error, p->kld.value, p->kld.error, p->kld_99, 100 * p->same_top.value,
-                   100 * p->same_top.error, 100 * p->rms_change.value, 100 * p->rms_change.error);
+            printf(" %.5f \u00b1 %.5f | %.6f \u00b1 %.6f | %.6f | %.6f | %.2f \u00b1 %.2f | %.3f \u00b1 %.3f |",
+                   p->ratio.value, p->ratio.error, p->kld.value, p->kld.error, p->kld_99, p->kld_max,
+                   100 * p->same_top.value, 100 * p->same_top.error, 100 * p->rms_change.value,
+                   100 * p->rms_change.error);
         else if (compared)
-            printf(" base | | | | |");
+            printf(" base | | | | | |");
         putchar('\n');
     }
 }
