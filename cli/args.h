@@ -50,34 +50,41 @@ typedef struct engine_args {
 } engine_args;
 #define ENGINE_ARGS_DEFAULT(invariant) \
     { "cpu", "auto", 0, 0, true, (invariant), false }
-#define ENGINE_ARGS(e)                                                                                                   \
-    {"--device", NULL, ARG_STRING, &(e).device, "device to run on (cpu)", NULL, false, NULL, NULL},                      \
-        {"--threads", NULL, ARG_INT, &(e).threads, "threads, 0 = one per processor", NULL, false, NULL, NULL},           \
-        {"--use-mmap", NULL,  ARG_ON_OFF, &(e).use_mmap, "map weight files instead of reading them (default: on)",       \
-         NULL,         false, NULL,       NULL},                                                                         \
-        {"--max-memory", NULL, ARG_SIZE, &(e).max_memory, "bytes the engine may plan for, e.g. 8GB; 0 = no limit", NULL, \
-         false,          NULL, NULL},                                                                                    \
-        {"--numerics",                                                                                                   \
-         NULL,                                                                                                           \
-         ARG_CHOICE,                                                                                                     \
-         &(e).numerics,                                                                                                  \
-         "loosest rounding of matrix product inputs",                                                                    \
-         "auto|f32|f16|bf16|int8",                                                                                       \
-         false,                                                                                                          \
-         NULL,                                                                                                           \
-         NULL},                                                                                                          \
-        {"--batch-invariant",                                                                                            \
-         NULL,                                                                                                           \
-         ARG_ON_OFF,                                                                                                     \
-         &(e).batch_invariant,                                                                                           \
-         "same bits whatever else runs in a batch",                                                                      \
-         NULL,                                                                                                           \
-         false,                                                                                                          \
-         NULL,                                                                                                           \
-         NULL},                                                                                                          \
-    {                                                                                                                    \
-        "--trust-remote-code", NULL, ARG_FLAG, &(e).trust_remote_code,                                                   \
-            "accepted and ignored: checkpoint code is never run", NULL, false, NULL, NULL                                \
+#define ENGINE_ARGS(e)                                                                                             \
+    {"--device", NULL, ARG_STRING, &(e).device, "device to run on (cpu)", NULL, false, NULL, NULL},                \
+        {"--threads", NULL, ARG_INT, &(e).threads, "threads, 0 = one per processor", NULL, false, NULL, NULL},     \
+        {"--use-mmap", NULL,  ARG_ON_OFF, &(e).use_mmap, "map weight files instead of reading them (default: on)", \
+         NULL,         false, NULL,       NULL},                                                                   \
+        {"--max-memory",                                                                                           \
+         NULL,                                                                                                     \
+         ARG_SIZE,                                                                                                 \
+         &(e).max_memory,                                                                                          \
+         "bytes the process may have resident, e.g. 8GB; 0 = no limit",                                            \
+         NULL,                                                                                                     \
+         false,                                                                                                    \
+         NULL,                                                                                                     \
+         NULL},                                                                                                    \
+        {"--numerics",                                                                                             \
+         NULL,                                                                                                     \
+         ARG_CHOICE,                                                                                               \
+         &(e).numerics,                                                                                            \
+         "loosest rounding of matrix product inputs",                                                              \
+         "auto|f32|f16|bf16|int8",                                                                                 \
+         false,                                                                                                    \
+         NULL,                                                                                                     \
+         NULL},                                                                                                    \
+        {"--batch-invariant",                                                                                      \
+         NULL,                                                                                                     \
+         ARG_ON_OFF,                                                                                               \
+         &(e).batch_invariant,                                                                                     \
+         "same bits whatever else runs in a batch",                                                                \
+         NULL,                                                                                                     \
+         false,                                                                                                    \
+         NULL,                                                                                                     \
+         NULL},                                                                                                    \
+    {                                                                                                              \
+        "--trust-remote-code", NULL, ARG_FLAG, &(e).trust_remote_code,                                             \
+            "accepted and ignored: checkpoint code is never run", NULL, false, NULL, NULL                          \
     }
 lm_engine_options engine_args_options(const engine_args *args);
 

@@ -17,10 +17,11 @@
 typedef struct eval_args {
     const char *rules, *model, *output_dir, *template_args, *data, *dump, *answers;
     arg_list tasks, compare;
-    int64_t batch_size, num_shots, max_tokens, limit, seed, top_k;
+    const char *kv_type;
+    int64_t batch_size, num_shots, max_tokens, limit, seed, top_k, repeats;
     double temp, top_p;
     bool num_shots_given, max_tokens_given, limit_given, output_given, template_given, apply_template;
-    bool multiturn, unsafe_code, table, json, restart;
+    bool multiturn, unsafe_code, table, json, restart, share, speculate, early_stop;
     engine_args engine;
 } eval_args;
 
@@ -40,15 +41,19 @@ static void show_progress(void *user, const lm_eval_progress *p) {
     }
     if (!b->tty || (p->seconds - b->shown < 0.2 && p->n_done < p->n_total)) return;
     b->shown = p->seconds;
-    double tokens = (double)(p->generated_tokens + p->computed_tokens);
-    fprintf(stderr, "\r\033[K%zu/%zu questions", p->n_before + p->n_done, p->n_before + p->n_total);
-    if (p->seconds > 0) fprintf(stderr, "  %.2f/s  %.1f tok/s", (double)p->n_done / p->seconds, tokens / p->seconds);
-    size_t scored = p->n_before + p->n_done;
+    const size_t scored = p->n_before + p->n_done, total = p->n_before + p->n_total;
+    const double tokens = (double)(p->generated_tokens + p->computed_tokens);
+    /* one line of at most 79 columns: a longer one would wrap and stay behind */
+    fprintf(stderr, "\r\033[K%zu/%zu", scored, total);
+    if (p->n_done) fprintf(stderr, "  %.2f questions/s", (double)p->n_done / p->seconds);
+    if (p->seconds > 0) fprintf(stderr, "  %.0f tokens/s", tokens / p->seconds);
+    if (scored) {
+        double score = p->score_sum / (double)scored;
+        fprintf(stderr, "  score %.3f", score);
+        if (scored > 1) fprintf(stderr, " \xc2\xb1 %.3f", sqrt(score * (1 - score) / (double)(scored - 1)));
+    }
     if (p->n_done) {
         int64_t left = (int64_t)(p->seconds / (double)p->n_done * (double)(p->n_total - p->n_done));
-        double score = p->score_sum / (double)scored;
-        fprintf(stderr, "  score %.4f", score);
-        if (scored > 1) fprintf(stderr, " ± %.4f", sqrt(score * (1 - score) / (double)(scored - 1)));
         fprintf(stderr, "  %lld:%02lld:%02lld left", (long long)(left / 3600), (long long)(left / 60 % 60),
                 (long long)(left % 60));
     }
@@ -155,6 +160,10 @@ static lm_status print_results(const lm_eval *eval, const eval_args *a, lm_error
             status = print_text(eval, LM_EVAL_TEXT_TABLE, err);
             putchar('\n');
             if (status == LM_OK) status = print_text(eval, LM_EVAL_TEXT_INTERVALS, err);
+            if (status == LM_OK && info.repeats > 1) {
+                putchar('\n');
+                status = print_text(eval, LM_EVAL_TEXT_REPEATS, err);
+            }
         }
     }
     fflush(stdout);
@@ -189,9 +198,9 @@ static lm_status score_answers(lm_eval *eval, const eval_args *a, lm_error *err)
     lm_eval_get_info(eval, &info);
     if (!info.n_answered) return cli_error(err, LM_ARG, "%s: no answer to any of the questions", a->answers);
     if (skipped) fprintf(stderr, "warning: %zu answers are to questions that --tasks and --limit leave out\n", skipped);
-    if (info.n_answered < info.n_requests)
+    if (info.n_answered < info.n_requests * info.repeats)
         fprintf(stderr, "warning: %zu of %zu questions have no answer and are left out\n",
-                info.n_requests - info.n_answered, info.n_requests);
+                info.n_requests * info.repeats - info.n_answered, info.n_requests * info.repeats);
     if (a->output_given) {
         status = write_files(eval, a, true, err);
         if (status != LM_OK) return status;
@@ -239,7 +248,7 @@ static lm_status open_journal(lm_eval *eval, lm_engine *engine, const eval_args 
     lm_eval_get_info(eval, &info);
     if (status == LM_OK && info.n_answered)
         fprintf(stderr, "%zu of %zu questions are answered in %s (--restart asks them again)\n", info.n_answered,
-                info.n_requests, path);
+                info.n_requests * info.repeats, path);
     lm_free(name);
     free(path);
     return status;
@@ -275,6 +284,10 @@ static lm_status run_model(lm_eval *eval, lm_engine *engine, const eval_args *a,
     lm_eval_run_options options = lm_eval_run_options_default();
     options.batch_size = a->batch_size;
     options.seed = (uint64_t)a->seed;
+    options.share_prefix = a->share;
+    options.speculate = a->speculate;
+    options.early_stop = a->early_stop;
+    options.kv_type = cli_kv_type(a->kv_type);
     options.sampler.temp = (float)a->temp;
     options.sampler.top_p = (float)a->top_p;
     options.sampler.top_k = (int32_t)a->top_k;
@@ -286,7 +299,7 @@ static lm_status run_model(lm_eval *eval, lm_engine *engine, const eval_args *a,
     if (status != LM_OK) return status;
     lm_eval_info info;
     lm_eval_get_info(eval, &info);
-    w.last.n_total = info.n_requests - info.n_answered;
+    w.last.n_total = info.n_requests * info.repeats - info.n_answered;
     status = answer(eval, engine, a, &options, &w, err);
     lm_eval_journal_close(options.journal);
     return status;
@@ -303,6 +316,7 @@ static lm_status make_eval(const lm_tokenizer *tokenizer, const eval_args *a, lm
     if (a->max_tokens_given) options.max_tokens = a->max_tokens;
     if (a->template_given) options.chat_template = a->apply_template ? LM_EVAL_TEMPLATE_ON : LM_EVAL_TEMPLATE_OFF;
     options.fewshot_as_multiturn = a->multiturn;
+    options.repeats = a->repeats;
     if (strcmp(a->rules, "lm-eval") == 0) options.rules = LM_EVAL_RULES_LM_EVAL;
     if (strcmp(a->rules, "seed") == 0) options.rules = LM_EVAL_RULES_SEED;
     options.chat_template_args = a->template_args;
@@ -329,6 +343,7 @@ static lm_status evaluate_model(const eval_args *a, lm_error *err) {
     lm_engine *engine = NULL;
     lm_eval *eval = NULL;
     lm_engine_options options = engine_args_options(&a->engine);
+    if (options.max_memory < 0) options.max_memory = cli_default_memory();
     lm_status status = cli_engine_open(a->model, &options, &engine, err);
     if (status == LM_OK) status = make_eval(lm_engine_get_tokenizer(engine), a, &eval, err);
     if (status == LM_OK) status = run_model(eval, engine, a, err);
@@ -340,6 +355,8 @@ static lm_status evaluate_model(const eval_args *a, lm_error *err) {
 /* Values that argparse takes but that cannot be meant; NULL if all is well. */
 static const char *check(const eval_args *a) {
     if (a->batch_size < 1 || a->batch_size > 65536) return "argument --batch-size: expected 1 to 65536";
+    if (a->repeats < 1 || a->repeats > 1000) return "argument --repeats: expected 1 to 1000";
+    if (a->repeats > 1 && !(a->temp > 0)) return "argument --repeats: expected --temp above 0 with it";
     if (a->max_tokens_given && a->max_tokens < 1) return "argument --max-tokens: expected 1 or more";
     if (a->limit_given && a->limit < 0) return "argument --limit: expected 0 or more";
     if (!(a->temp >= 0)) return "argument --temp: expected 0 or more";
@@ -353,18 +370,24 @@ int cmd_evaluate(int argc, char **argv) {
         if (strcmp(argv[i], "--compare") == 0) return cli_evaluate_compare(argc, argv);
     eval_args a = {.output_dir = ".",
                    .rules = "mlx-lm",
-                   .batch_size = 8,
+                   .batch_size = 16,
+                   .repeats = 1,
+                   .share = true,
+                   .speculate = true,
+                   .early_stop = true,
+                   .kv_type = "auto",
                    .seed = 123,
                    .top_p = 1.0,
                    .template_args = "{}",
                    .engine = ENGINE_ARGS_DEFAULT(true)};
+    a.engine.max_memory = -1;
     const arg_spec specs[] = {
         {"--model", NULL, ARG_STRING, &a.model, "model to evaluate", NULL, true, NULL, NULL},
         {"--tasks", NULL, ARG_STRINGS, &a.tasks, "tasks, groups or patterns: mmlu_pro, mmlu_pro_SUBJECT", NULL, true,
          NULL, NULL},
         {"--output-dir", NULL, ARG_STRING, &a.output_dir, "folder for result files (default: .)", NULL, false,
          &a.output_given, NULL},
-        {"--batch-size", NULL, ARG_INT, &a.batch_size, "questions in flight at once (default: 8)", NULL, false, NULL,
+        {"--batch-size", NULL, ARG_INT, &a.batch_size, "questions in flight at once (default: 16)", NULL, false, NULL,
          NULL},
         {"--num-shots", NULL, ARG_INT, &a.num_shots, "number of exemplars (default: the task's)", NULL, false,
          &a.num_shots_given, NULL},
@@ -383,6 +406,17 @@ int cmd_evaluate(int argc, char **argv) {
         {"--temp", NULL, ARG_FLOAT, &a.temp, "sampling temperature (default: 0, greedy)", NULL, false, NULL, NULL},
         {"--top-p", NULL, ARG_FLOAT, &a.top_p, "sampling top-p (default: 1.0)", NULL, false, NULL, NULL},
         {"--top-k", NULL, ARG_INT, &a.top_k, "sampling top-k (default: 0, off)", NULL, false, NULL, NULL},
+        {"--repeats", NULL, ARG_INT, &a.repeats, "sampled answers to each question (default: 1)", NULL, false, NULL,
+         NULL},
+        {"--kv-type", NULL, ARG_CHOICE, &a.kv_type, "keys and values: auto is the model's own type",
+         "auto|f32|f16|bf16", false, NULL, NULL},
+        {"--prefix-sharing", NULL, ARG_ON_OFF, &a.share, "compute common beginnings of prompts once (default: on)",
+         NULL, false, NULL, NULL},
+        {"--guess", NULL, ARG_ON_OFF, &a.speculate,
+         "greedy rows try what followed the same tokens before: same answers, sooner (default: on)", NULL, false, NULL,
+         NULL},
+        {"--early-stop", NULL, ARG_ON_OFF, &a.early_stop, "end answers where a stop string is complete (default: on)",
+         NULL, false, NULL, NULL},
         {"--data", NULL, ARG_STRING, &a.data, "folder with test.jsonl and validation.jsonl (default: built in)", NULL,
          false, NULL, NULL},
         {"--dump-requests", NULL, ARG_STRING, &a.dump, "write the requests as JSONL (-: stdout) and stop", NULL, false,

@@ -50,6 +50,10 @@ void cli_progress_update(cli_progress *p, int64_t done);
 void cli_progress_end(cli_progress *p);
 /** For lm_engine_options.progress: `user` is a cli_progress (start it with total 0, unit "B"). */
 bool cli_progress_load(void *user, int64_t done, int64_t total);
+/** Of --kv-type's choices. */
+lm_kv_type cli_kv_type(const char *name);
+/** Budget of a command that nobody gave one: nine tenths of what the machine or the control group has; 0: unknown. */
+int64_t cli_default_memory(void);
 /** Opens an engine with the bar and the cancel flag in place. */
 lm_status cli_engine_open(const char *model, const lm_engine_options *options, lm_engine **out, lm_error *err);
 

@@ -40,6 +40,7 @@ typedef struct lm_eval_options {
     int64_t max_tokens; /* generated tokens per question; 0: the task's own cap */
     lm_eval_template chat_template;
     lm_eval_rules rules;
+    int64_t repeats;                /* sampled answers to each question; 0: 1 */
     bool fewshot_as_multiturn;      /* exemplars as turns of their own; only with a chat template */
     const char *chat_template_args; /* JSON object of template variables, or NULL */
     const char *data_dir;           /* folder with test.jsonl and validation.jsonl; NULL: the embedded copy */
@@ -53,7 +54,8 @@ void lm_eval_destroy(lm_eval *eval);
 
 /** Facts of an evaluation. Strings are borrowed from it. */
 typedef struct lm_eval_info {
-    size_t n_tasks, n_requests, n_answered;
+    size_t n_tasks, n_requests, n_answered; /* n_answered: of n_requests * repeats */
+    size_t repeats;
     bool chat_template;      /* prompts go through a template */
     const char *data_source; /* "embedded" or the folder */
     const char *data_note;   /* what must be said wherever a score is shown */
@@ -76,15 +78,18 @@ lm_status lm_eval_get_request(const lm_eval *eval, size_t index, lm_eval_request
 
 /* ---------------------------------------------------------------- answers */
 
-/** Where a running evaluation stands. */
+/** Where a running evaluation stands. With repeats, an answer counts as a question. */
 typedef struct lm_eval_progress {
     size_t n_done, n_total;
     int64_t prompt_tokens;    /* of started questions, each prompt's last token excluded */
     int64_t computed_tokens;  /* prompt tokens really computed: shared prefixes once */
     int64_t generated_tokens; /* stop tokens included */
     double seconds, prompt_seconds;
-    double score_sum; /* of the first metric over finished questions, those answered before this run included */
-    size_t n_before;  /* questions answered before this run: from a journal */
+    double score_sum;       /* of the first metric over finished questions, those answered before this run included */
+    size_t n_before;        /* answered before this run: from a journal */
+    int64_t steps, decoded; /* decoded: positions computed for generation, wrong guesses included */
+    int64_t suspended;      /* times that a question waited for memory midway */
+    int64_t anon_bytes, file_bytes; /* resident after the step where their sum was largest so far */
 } lm_eval_progress;
 
 /** Answers on disk: see lm_eval_journal_open. */
@@ -93,9 +98,12 @@ typedef struct lm_eval_journal lm_eval_journal;
 typedef struct lm_eval_run_options {
     int64_t batch_size;       /* questions in flight, at least 1 */
     int64_t prefill_chunk;    /* prompt tokens computed in one step, at least 1 */
-    bool share_prefix;        /* compute a task's common prefix once */
+    bool share_prefix;        /* compute common beginnings of prompts once */
+    bool speculate;           /* greedy rows compute guesses along with the last token: the same bits, sooner */
+    bool early_stop;          /* a row ends where an `until` string is complete, not only where the model stops */
+    lm_kv_type kv_type;       /* AUTO: the engine's */
     lm_sampler sampler;       /* copied for every question */
-    uint64_t seed;            /* question i samples from its own stream derived from seed and i */
+    uint64_t seed;            /* each answer samples from its own stream derived from seed, question and repeat */
     lm_eval_journal *journal; /* gets every finished answer, synced within 2 s; may be NULL. Borrowed */
     const volatile int *cancel;
     void (*progress)(void *user, const lm_eval_progress *progress); /* after every step; may be NULL */
@@ -124,7 +132,7 @@ void lm_eval_journal_close(lm_eval_journal *journal);
 /** Gives one answer from outside. `text` is what a model generated, uncut. An answer given twice is an error. */
 lm_status lm_eval_set_answer(lm_eval *eval, const char *task, int64_t doc_id, const char *text, size_t length,
                              lm_error *err);
-/** Reads answers: JSONL of {"task", "doc_id", "completion"}; `name` is for messages. Answers
+/** Reads answers: JSONL of {"task", "doc_id", "completion"}, with repeats "repeat"; `name` is for messages. Answers
  *  to questions that aren't selected are skipped and counted in `*n_skipped` (may be NULL). */
 lm_status lm_eval_read_answers(lm_eval *eval, const char *name, const char *text, size_t length, size_t *n_skipped,
                                lm_error *err);
@@ -139,12 +147,14 @@ typedef enum lm_eval_text {
     LM_EVAL_TEXT_REPORT,    /* JSON: results, 95 % intervals, data, settings, model: nothing that a schedule changes */
     LM_EVAL_TEXT_RUN,       /* JSON: schedule, times and memory of this run */
     LM_EVAL_TEXT_FULL,      /* JSON: the report and the run */
+    LM_EVAL_TEXT_REPEATS,   /* markdown: mean score and variance between repeats */
     LM_EVAL_TEXT_INTERVALS, /* markdown: scores with standard errors and 95 % intervals (Wilson) */
 } lm_eval_text;
 /** Renders what is answered so far. Tasks without an answer are left out. `*text` is freed with lm_free. */
 lm_status lm_eval_render(const lm_eval *eval, lm_eval_text what, char **text, size_t *length, lm_error *err);
 /** JSONL of one task's answered documents: {"task", "doc_id", "prompt_hash", "target", "completion", "filtered",
- *  METRIC, "finish", "prompt_tokens", "ids"}; lm_eval_read_answers takes it back. */
+ *  METRIC, "repeat" (where there are several), "finish", "prompt_tokens", "ids"}; lm_eval_read_answers takes it back.
+ */
 lm_status lm_eval_samples(const lm_eval *eval, size_t task, char **text, size_t *length, lm_error *err);
 /** mlx_lm's name of the result file: eval_MODEL_VERSION[_SHOTS]_TASKS. `*name` is freed with lm_free. */
 lm_status lm_eval_file_name(const lm_eval *eval, const char *model, char **name, lm_error *err);

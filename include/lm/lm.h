@@ -95,12 +95,13 @@ typedef enum lm_kv_type { LM_KV_AUTO, LM_KV_F32, LM_KV_F16, LM_KV_BF16 } lm_kv_t
 /** Options of lm_engine_open; lm_engine_options_default() gives the documented defaults. The same set in every command.
  */
 typedef struct lm_engine_options {
-    const char *device;    /* NULL or "cpu" ("cuda" answers LM_UNSUPPORTED unless built with it) */
-    int threads;           /* 0: one per online processor */
-    bool use_mmap;         /* true: weights stay in the mapped file; false: read into memory */
-    int64_t max_memory;    /* bytes the engine may plan for (weights + KV + scratch); 0: no limit of ours */
-    lm_numerics numerics;  /* AUTO */
-    bool batch_invariant;  /* true: a sequence's bits never depend on what else is in a step */
+    const char *device;   /* NULL or "cpu" ("cuda" answers LM_UNSUPPORTED unless built with it) */
+    int threads;          /* 0: one per online processor */
+    bool use_mmap;        /* true: weights stay in the mapped file; false: read into memory */
+    int64_t max_memory;   /* bytes this process may have resident, mapped weights included: the engine stays within what
+                             is left beside the rest of the process; 0: no limit of ours */
+    lm_numerics numerics; /* AUTO */
+    bool batch_invariant; /* true: a sequence's bits never depend on what else is in a step */
     int64_t max_step_rows; /* internal slice of positions computed at once; 0: planned from the model's widths */
     bool tokenizer_only;   /* open tokenizer and template, no weights: text functions only */
     /** Called while weights are read or mapped; may be NULL. Return false to cancel. */
@@ -138,10 +139,15 @@ typedef struct lm_engine_info {
 void lm_engine_get_info(const lm_engine *engine, lm_engine_info *info);
 
 /** Bytes in use now and at most since the last reset. `peak` counts what the run needed: weights (mapped ones too),
- * keys and values, scratch, logits. `rss_peak` is the process's own high-water mark. */
+ * keys and values, scratch, logits. `rss_peak` is the process's own high-water mark; `rss_anon` and `rss_file` are
+ * resident now: memory of its own, and mapped files. `limit`: what `total` may be under max_memory, given the rest of
+ * the process as it was after the last step; 0: no limit. `budget` is max_memory. */
 typedef struct lm_memory_stats {
-    int64_t weights, kv, scratch, total, peak, rss, rss_peak;
+    int64_t weights, kv, scratch, total, peak, rss, rss_peak, rss_anon, rss_file, limit, budget;
 } lm_memory_stats;
+/** Bytes that this process might have in all: those it has and those available, within the control groups (cgroup 1 and
+ * 2) it runs in. 0: the system doesn't say. */
+int64_t lm_memory_available(void);
 void lm_engine_get_memory(const lm_engine *engine, lm_memory_stats *stats);
 void lm_engine_reset_peak(lm_engine *engine);
 /** Bytes that one sequence of `n_tokens` positions will take (keys and values, whole blocks). */

@@ -120,7 +120,8 @@ typedef struct lm_score_options {
     int64_t batch_size;      /* sequences in flight, at least 1 */
     bool add_special_tokens; /* exactly where no chat template is in use */
     int64_t max_tokens;      /* loglikelihood: longest input (0: 8192); generate_until: cap (0: the requests') */
-    bool share_prefix;       /* compute a common beginning of contexts once */
+    bool share_prefix;       /* compute common beginnings of contexts once */
+    bool speculate;          /* generate_until: compute guesses along with the last token: the same bits, sooner */
     const volatile int *cancel;
     void (*progress)(void *user, size_t done, size_t total); /* may be NULL */
     void *progress_user;

@@ -6,4 +6,8 @@
 double lm_now_seconds(void);
 /** Resident bytes now and at most (0 where the system does not tell). */
 void lm_rss(int64_t *now, int64_t *peak);
+/** Resident bytes of memory of its own, and of mapped files. Where the system doesn't tell them apart, all are in
+ * `anon`.
+ */
+void lm_rss_parts(int64_t *anon, int64_t *file);
 #endif

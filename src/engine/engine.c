@@ -51,10 +51,14 @@ static lm_status open_tokenizer(lm_engine *e, bool required, lm_error *err) {
 }
 
 static lm_status plan_slices(lm_engine *e, lm_error *err) {
-    size_t row = lm_workspace_row_bytes(e->model);
+    size_t row = lm_workspace_row_bytes(e->model), activations = ACTIVATION_BYTES, logits = LOGITS_BYTES;
+    if (e->options.max_memory > 0 && (size_t)e->options.max_memory / 16 < activations) { /* where cuts fall is free */
+        activations = (size_t)e->options.max_memory / 16;
+        if (activations / 2 < logits) logits = activations / 2;
+    }
     int64_t rows = e->options.max_step_rows;
     if (rows <= 0) {
-        rows = (int64_t)(ACTIVATION_BYTES / row) / 64 * 64;
+        rows = (int64_t)(activations / row) / 64 * 64;
         if (rows < 64) rows = 64;
     }
     if (rows > MAX_SLICE) rows = MAX_SLICE;
@@ -66,7 +70,7 @@ static lm_status plan_slices(lm_engine *e, lm_error *err) {
     e->wanted = malloc(n * sizeof *e->wanted);
     if (!e->ids || !e->pos || !e->want || !e->wanted) return lm_fail_nomem(err, n * 40, "slice");
     size_t logit_row = (size_t)e->model->h.vocab * sizeof(float);
-    e->logit_rows = (int64_t)(LOGITS_BYTES / logit_row);
+    e->logit_rows = (int64_t)(logits / logit_row);
     if (e->logit_rows < 1) e->logit_rows = 1;
     if (e->logit_rows > rows) e->logit_rows = rows;
     return LM_OK;
@@ -100,7 +104,9 @@ static lm_status open_into(lm_engine *e, const char *model, lm_error *err) {
     e->has_config = true;
     LM_TRY(open_weights(e, err));
     LM_TRY(open_tokenizer(e, false, err));
-    return collect_stop_ids(e, err);
+    LM_TRY(collect_stop_ids(e, err));
+    lm_engine_watch_memory(e);
+    return LM_OK;
 }
 
 lm_status lm_engine_open(const char *model, const lm_engine_options *options, lm_engine **out, lm_error *err) {
@@ -139,6 +145,23 @@ void lm_engine_close(lm_engine *e) {
     free(e->path);
     pthread_mutex_destroy(&e->lock);
     free(e);
+}
+
+/* ---------------------------------------------------------------- memory */
+
+void lm_engine_watch_memory(lm_engine *e) {
+    if (e->options.max_memory <= 0) return;
+    int64_t anon, file, ours = 0;
+    lm_rss_parts(&anon, &file);
+    /* What is reserved may not be resident yet, so this is the least that others can have; when nothing has run yet,
+     * mapped weights and scratch aren't resident at all. */
+    if (e->others)
+        ours = lm_mem_total(e->backend);
+    else if (!e->options.use_mmap)
+        ours = e->backend->in_use[LM_MEM_WEIGHTS];
+    if (anon + file - ours > e->others) e->others = anon + file - ours;
+    int64_t limit = e->options.max_memory - e->options.max_memory / 128 - e->others;
+    e->backend->limit = limit > 1 ? limit : 1;
 }
 
 /* ---------------------------------------------------------------- facts */
@@ -188,12 +211,15 @@ const lm_tokenizer *lm_engine_get_tokenizer(const lm_engine *engine) {
 void lm_engine_get_memory(const lm_engine *e, lm_memory_stats *stats) {
     memset(stats, 0, sizeof *stats);
     lm_rss(&stats->rss, &stats->rss_peak);
+    lm_rss_parts(&stats->rss_anon, &stats->rss_file);
     if (!e->backend) return;
     stats->weights = e->backend->in_use[LM_MEM_WEIGHTS];
     stats->kv = e->backend->in_use[LM_MEM_KV];
     stats->scratch = e->backend->in_use[LM_MEM_SCRATCH];
     stats->total = lm_mem_total(e->backend);
     stats->peak = e->backend->peak;
+    stats->budget = e->options.max_memory > 0 ? e->options.max_memory : 0;
+    stats->limit = e->backend->limit > 0 ? e->backend->limit : 0;
 }
 
 void lm_engine_reset_peak(lm_engine *e) {

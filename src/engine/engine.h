@@ -51,6 +51,7 @@ struct lm_engine {
     int32_t *stop_ids;
     size_t n_stop_ids;
     double load_seconds;
+    int64_t others; /* resident bytes of the process that aren't the engine's, at most so far */
     uint64_t fingerprint;
     pthread_mutex_t lock;
 };
@@ -64,6 +65,8 @@ typedef struct lm_wanted {
 lm_status lm_seq_reserve(lm_seq *seq, int64_t extra, lm_error *err);
 /** Appends tokens whose keys and values are stored. Call with the lock, after lm_seq_reserve. */
 void lm_seq_commit(lm_seq *seq, const int32_t *tokens, size_t n);
+/** Under options.max_memory: sets the back end's limit to what the rest of the process leaves. */
+void lm_engine_watch_memory(lm_engine *engine);
 /** Gives all unused blocks back to the device. */
 void lm_engine_trim_blocks(lm_engine *engine, int64_t keep);
 lm_dtype lm_engine_kv_dtype(const lm_engine *engine, lm_kv_type type);

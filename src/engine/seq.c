@@ -48,7 +48,8 @@ static void block_release(lm_engine *e, lm_kv_block *b) {
     b->next_free = e->free_blocks;
     e->free_blocks = b;
     e->n_free_blocks++;
-    lm_engine_trim_blocks(e, KEEP_FREE_BLOCKS);
+    const int64_t limit = e->backend->limit; /* near it, freed blocks are wanted elsewhere */
+    lm_engine_trim_blocks(e, limit > 0 && lm_mem_total(e->backend) > limit / 4 * 3 ? 0 : KEEP_FREE_BLOCKS);
 }
 
 static lm_status grow_tokens(lm_seq *s, int64_t length, lm_error *err) {

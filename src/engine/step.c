@@ -125,6 +125,7 @@ lm_status lm_step(lm_engine *e, lm_row *rows, size_t n_rows, const volatile int 
     if (n_rows > MAX_ROWS) return lm_fail(err, LM_ARG, "step: %zu rows, at most %d", n_rows, MAX_ROWS);
     pthread_mutex_lock(&e->lock);
     lm_status s = step_locked(e, rows, n_rows, cancel, err);
+    lm_engine_watch_memory(e);
     pthread_mutex_unlock(&e->lock);
     return s;
 }

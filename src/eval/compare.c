@@ -31,6 +31,8 @@ static lm_status add_sample(lm_ev_sample_list *list, const json_t *row, lm_error
     if (!json_is_string(task) || strcmp(json_string_value(task), list->task->name) != 0)
         return lm_ev_fail(err, LM_FORMAT, "task: expected \"%s\", found something else", list->task->name);
     if (!json_is_integer(doc_id)) return lm_ev_fail(err, LM_FORMAT, "doc_id: expected an integer");
+    if (json_object_get(row, "repeat"))
+        return lm_ev_fail(err, LM_ARG, "repeat: expected one answer a question, found a result with --repeats");
     if (!json_is_string(target)) return lm_ev_fail(err, LM_FORMAT, "target: expected a string");
     if (!json_is_string(filtered)) return lm_ev_fail(err, LM_FORMAT, "filtered: expected a string");
     double value = json_number_value(score);

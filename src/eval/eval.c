@@ -6,6 +6,7 @@
 
 #define LM_EVAL_VERSION "0.4.13"
 #define MAX_NAMES 1000
+#define MAX_REPEATS 1000
 #define MAX_TOKENS (1 << 24) /* generated tokens a question */
 
 const char *lm_version_lm_eval(void) {
@@ -70,7 +71,7 @@ static lm_status fill(lm_eval *eval, const lm_eval_options *options, lm_error *e
     EV_TRY(read_template_args(eval, options->chat_template_args, err));
     EV_TRY(lm_ev_resolve(eval, err));
     EV_TRY(lm_ev_load(eval, err));
-    eval->answers = calloc(eval->n_requests, sizeof *eval->answers);
+    eval->answers = calloc(eval->n_requests * eval->repeats, sizeof *eval->answers);
     if (!eval->answers) return lm_ev_fail(err, LM_NOMEM, "out of memory for the answers");
     return LM_OK;
 }
@@ -84,10 +85,14 @@ lm_status lm_eval_create(const lm_tokenizer *tokenizer, const lm_eval_options *o
                           (long long)options->max_tokens);
     if (options->rules == LM_EVAL_RULES_SEED && options->max_tokens)
         return lm_ev_fail(err, LM_ARG, "--max-tokens: under --rules seed the task's own cap holds");
+    if (options->repeats < 0 || options->repeats > MAX_REPEATS)
+        return lm_ev_fail(err, LM_ARG, "--repeats: expected 1 to %d, found %lld", MAX_REPEATS,
+                          (long long)options->repeats);
     lm_eval *eval = calloc(1, sizeof *eval);
     if (!eval) return lm_ev_fail(err, LM_NOMEM, "out of memory for the evaluation");
     eval->tokenizer = tokenizer;
     eval->rules = options->rules;
+    eval->repeats = options->repeats > 0 ? (size_t)options->repeats : 1;
     eval->multiturn = options->fewshot_as_multiturn;
     eval->has_num_shots = options->has_num_shots;
     eval->num_shots = options->num_shots;
@@ -104,7 +109,7 @@ lm_status lm_eval_create(const lm_tokenizer *tokenizer, const lm_eval_options *o
 
 void lm_eval_destroy(lm_eval *eval) {
     if (!eval) return;
-    for (size_t i = 0; eval->answers && i < eval->n_requests; i++) {
+    for (size_t i = 0; eval->answers && i < eval->n_requests * eval->repeats; i++) {
         free(eval->answers[i].text);
         free(eval->answers[i].filtered);
         free(eval->answers[i].ids);
@@ -129,6 +134,7 @@ void lm_eval_get_info(const lm_eval *eval, lm_eval_info *info) {
     *info = (lm_eval_info){
         .n_tasks = eval->n_tasks,
         .n_requests = eval->n_requests,
+        .repeats = eval->repeats,
         .n_answered = eval->n_answered,
         .chat_template = eval->chat,
         .data_source = eval->data_dir ? eval->data_dir : "embedded",
@@ -168,11 +174,14 @@ static lm_status find_request(const lm_eval *eval, const char *task, int64_t doc
     return lm_ev_fail(err, LM_ARG, "task '%.200s' is not known here", task);
 }
 
-static lm_status set_answer(lm_eval *eval, const char *task, int64_t doc_id, const char *text, size_t length,
-                            bool *skip, lm_error *err) {
+static lm_status set_answer(lm_eval *eval, const char *task, int64_t doc_id, int64_t repeat, const char *text,
+                            size_t length, bool *skip, lm_error *err) {
     size_t request = 0;
+    if (repeat < 0 || repeat >= (int64_t)eval->repeats)
+        return lm_ev_fail(err, LM_ARG, "repeat %lld: expected 0 to %zu", (long long)repeat, eval->repeats - 1);
     EV_TRY(find_request(eval, task, doc_id, &request, skip, err));
     if (*skip) return LM_OK;
+    request = request * eval->repeats + (size_t)repeat;
     if (eval->answers[request].answered)
         return lm_ev_fail(err, LM_ARG, "%s doc_id %lld is answered twice", task, (long long)doc_id);
     char *copy = lm_ev_copy(text, length);
@@ -183,18 +192,19 @@ static lm_status set_answer(lm_eval *eval, const char *task, int64_t doc_id, con
 lm_status lm_eval_set_answer(lm_eval *eval, const char *task, int64_t doc_id, const char *text, size_t length,
                              lm_error *err) {
     bool skip;
-    return set_answer(eval, task, doc_id, text, length, &skip, err);
+    return set_answer(eval, task, doc_id, 0, text, length, &skip, err);
 }
 
 static lm_status read_answer(lm_eval *eval, const json_t *row, bool *skip, lm_error *err) {
     const json_t *task = json_object_get(row, "task"), *doc_id = json_object_get(row, "doc_id"),
-                 *completion = json_object_get(row, "completion");
+                 *completion = json_object_get(row, "completion"), *repeat = json_object_get(row, "repeat");
     if (!json_is_object(row)) return lm_ev_fail(err, LM_FORMAT, "expected a JSON object");
     if (!json_is_string(task)) return lm_ev_fail(err, LM_FORMAT, "task: expected a string");
     if (!json_is_integer(doc_id)) return lm_ev_fail(err, LM_FORMAT, "doc_id: expected an integer");
     if (!json_is_string(completion)) return lm_ev_fail(err, LM_FORMAT, "completion: expected a string");
-    return set_answer(eval, json_string_value(task), json_integer_value(doc_id), json_string_value(completion),
-                      json_string_length(completion), skip, err);
+    if (repeat && !json_is_integer(repeat)) return lm_ev_fail(err, LM_FORMAT, "repeat: expected an integer");
+    return set_answer(eval, json_string_value(task), json_integer_value(doc_id), json_integer_value(repeat),
+                      json_string_value(completion), json_string_length(completion), skip, err);
 }
 
 lm_status lm_eval_read_answers(lm_eval *eval, const char *name, const char *text, size_t length, size_t *n_skipped,

@@ -149,7 +149,6 @@ static lm_status add_model(lm_ev_facts *facts, const lm_engine_info *info, lm_er
     EV_TRY(add_weights(facts, info->path, err));
     add_fact(facts, "device", "%s", info->device ? info->device : "");
     add_fact(facts, "numerics", "%s", info->numerics ? info->numerics : "");
-    add_fact(facts, "kv type", "%s", info->kv_type ? info->kv_type : "");
     add_fact(facts, "batch invariance", "%s", info->batch_invariant ? "on" : "off");
     add_fact(facts, "processor", "%s", lm_cpu_description());
     return LM_OK;
@@ -190,12 +189,15 @@ lm_status lm_ev_facts_make(const lm_eval *eval, lm_engine *engine, const lm_eval
     *facts = (lm_ev_facts){0};
     add_fact(facts, "program", "%s, lm-eval %s", lm_version(), lm_version_lm_eval());
     EV_TRY(add_prompts(facts, eval, err));
+    add_fact(facts, "kv type", "%s", lm_ev_kv_name(options->kv_type, &info));
+    if (!options->early_stop) add_fact(facts, "early stop", "off");
     add_fact(facts, "temp", "%.9g", (double)s->temp);
     if (s->temp > 0) {
         add_fact(facts, "top-p", "%.9g", (double)s->top_p);
         add_fact(facts, "top-k", "%d", (int)s->top_k);
         add_fact(facts, "min-p", "%.9g", (double)s->min_p);
         add_fact(facts, "seed", "%" PRIu64, options->seed);
+        add_fact(facts, "repeats", "%zu", eval->repeats);
     }
     EV_TRY(add_model(facts, &info, err));
     return facts->failed ? lm_ev_fail(err, LM_NOMEM, "out of memory for the journal's facts") : LM_OK;

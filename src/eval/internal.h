@@ -150,15 +150,18 @@ struct lm_eval {
     size_t n_tasks;
     const lm_ev_group **groups;
     size_t n_groups;
-    lm_ev_answer *answers;
-    size_t n_requests, n_answered;
+    lm_ev_answer *answers; /* [n_requests * repeats]: those of one question together */
+    size_t n_requests, n_answered, repeats;
     bool ran;
     lm_eval_progress stats;
     lm_engine_info engine; /* of the run; strings copied into engine_text */
     char *engine_text;
-    int64_t peak_bytes, batch_size;
+    int64_t peak_bytes, batch_size, memory_budget, rss_peak;
+    bool shared, speculated, stopped_early; /* as the run was asked to */
 };
 
+/** generate.c: element type of keys and values in words: info's where AUTO. */
+const char *lm_ev_kv_name(lm_kv_type type, const lm_engine_info *info);
 /** Most tokens that an answer gets. */
 int64_t lm_ev_token_cap(const lm_eval *eval, const lm_ev_task *task);
 /** Shots that task `t` gets. */
@@ -192,8 +195,9 @@ double lm_ev_mean(const double *values, size_t n);
 double lm_ev_mean_stderr(const double *values, size_t n); /* n > 1 */
 double lm_ev_group_mean(const double *values, const int64_t *sizes, size_t n, bool weighted);
 double lm_ev_group_stderr(const double *stderrs, const int64_t *sizes, size_t n, bool weighted);
-/** Filters and scores one answer and stores it. Takes `text` and `ids` (malloc'ed), also on failure. */
-lm_status lm_ev_store(lm_eval *eval, size_t request, char *text, size_t length, int32_t *ids, size_t n_ids,
+/** Filters and scores answer `unit` (question * repeats + repeat) and stores it. Takes `text` and `ids` (malloc'ed),
+ * also on failure. */
+lm_status lm_ev_store(lm_eval *eval, size_t unit, char *text, size_t length, int32_t *ids, size_t n_ids,
                       size_t n_prompt, const char *finish, lm_error *err);
 
 /* ---- embedded.c, mmlu_pro.c */

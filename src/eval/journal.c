@@ -42,7 +42,7 @@ static lm_status broken(const lm_eval_journal *j, lm_error *err) {
     return lm_ev_fail(err, code == SQLITE_NOMEM ? LM_NOMEM : LM_IO,
                       "%s: the journal cannot be written: %s (%zu of %zu answers are kept; the same command goes on "
                       "from there)",
-                      j->path, sqlite3_errmsg(j->db), j->kept, j->eval->n_requests);
+                      j->path, sqlite3_errmsg(j->db), j->kept, j->eval->n_requests * j->eval->repeats);
 }
 
 static lm_status run_sql(const lm_eval_journal *j, const char *sql, lm_error *err) {
@@ -162,8 +162,8 @@ static lm_status take_answer(const lm_eval_journal *j, sqlite3_stmt *row, lm_err
     const char *finish = finish_named((const char *)sqlite3_column_text(row, 2));
     const unsigned char *ids = sqlite3_column_blob(row, 4);
     size_t n_ids = (size_t)sqlite3_column_bytes(row, 4);
-    if (request < 0 || request >= (int64_t)j->eval->n_requests || !finish || n_ids % 4 || n_ids / 4 > MAX_IDS ||
-        n_prompt < 1 || n_prompt > INT32_MAX)
+    if (request < 0 || request >= (int64_t)(j->eval->n_requests * j->eval->repeats) || !finish || n_ids % 4 ||
+        n_ids / 4 > MAX_IDS || n_prompt < 1 || n_prompt > INT32_MAX)
         return lm_ev_fail(err, LM_FORMAT, "%s: answer %lld is damaged: start afresh with --restart", j->path,
                           (long long)request);
     char *copy = lm_ev_copy(text ? text : "", length);

@@ -18,7 +18,7 @@ lm_status lm_ev_pack_create(lm_ev_pack *p, lm_error *err) {
     p->rows = malloc(p->max_rows * sizeof *p->rows);
     p->want = malloc(p->max_tokens * sizeof *p->want);
     if (p->parts && p->rows && p->want) return LM_OK;
-    lm_ev_pack_destroy(p, true);
+    lm_ev_pack_destroy(p);
     return lm_ev_fail(err, LM_NOMEM, "out of memory for a step of %zu tokens", p->max_tokens);
 }
 
@@ -45,10 +45,10 @@ static void plan(lm_ev_pack *p) {
 
 static lm_status start(lm_ev_pack *p, lm_ev_job *j, lm_error *err) {
     if (j->seq) return LM_OK;
-    return j->from ? lm_seq_fork(j->from, j->keep, &j->seq, err) : lm_seq_create(p->engine, LM_KV_AUTO, &j->seq, err);
+    return lm_seq_create(p->engine, LM_KV_AUTO, &j->seq, err);
 }
 
-static void fill_rows(lm_ev_pack *p, lm_sampler *greedy) {
+static void fill_rows(lm_ev_pack *p) {
     uint32_t *want = p->want;
     float *logits = p->logits;
     for (size_t r = 0; r < p->n_parts; r++) {
@@ -64,11 +64,6 @@ static void fill_rows(lm_ev_pack *p, lm_sampler *greedy) {
             row->targets = j->targets + part->want;
             row->target_logprob = j->target_logprob + part->want;
         }
-        if (j->top) {
-            row->sampler = greedy;
-            row->sampled = j->top + part->want;
-        }
-        row->logits = j->last_logits;
         if (!logits) continue;
         row->logits = logits;
         logits += part->n_want * p->vocab;
@@ -81,23 +76,21 @@ static void finish(lm_ev_pack *p) {
         j->done += p->parts[r].n;
         if (j->done < j->n_tokens) continue;
         p->next = p->parts[r].job + 1;
-        if (j->keep_seq) continue;
         lm_seq_destroy(j->seq);
         j->seq = NULL;
     }
 }
 
 lm_status lm_ev_pack_step(lm_ev_pack *p, lm_error *err) {
-    lm_sampler greedy = lm_sampler_greedy();
     plan(p);
     for (size_t r = 0; r < p->n_parts; r++) EV_TRY(start(p, &p->jobs[p->parts[r].job], err));
-    fill_rows(p, &greedy);
+    fill_rows(p);
     EV_TRY(lm_step(p->engine, p->rows, p->n_parts, p->cancel, err));
     finish(p);
     return LM_OK;
 }
 
-void lm_ev_pack_destroy(lm_ev_pack *p, bool failed) {
+void lm_ev_pack_destroy(lm_ev_pack *p) {
     free(p->parts);
     free(p->rows);
     free(p->want);
@@ -106,19 +99,7 @@ void lm_ev_pack_destroy(lm_ev_pack *p, bool failed) {
     p->want = NULL;
     for (size_t i = 0; i < p->n_jobs; i++) {
         lm_ev_job *j = &p->jobs[i];
-        if (j->keep_seq && !failed) continue;
         lm_seq_destroy(j->seq);
         j->seq = NULL;
     }
-}
-
-lm_status lm_ev_jobs_run(lm_engine *engine, lm_ev_job *jobs, size_t n, size_t max_rows, size_t max_tokens,
-                         const volatile int *cancel, lm_error *err) {
-    lm_ev_pack p = {
-        .engine = engine, .jobs = jobs, .n_jobs = n, .max_rows = max_rows, .max_tokens = max_tokens, .cancel = cancel};
-    EV_TRY(lm_ev_pack_create(&p, err));
-    lm_status status = LM_OK;
-    while (status == LM_OK && !lm_ev_pack_done(&p)) status = lm_ev_pack_step(&p, err);
-    lm_ev_pack_destroy(&p, status != LM_OK);
-    return status;
 }

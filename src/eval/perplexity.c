@@ -162,6 +162,19 @@ static lm_status check_base(scoring *s, int64_t vocab, lm_error *err) {
                       (long long)vocab, (long long)base.vocab_size);
 }
 
+/* Rows whose keys and values fit into three quarters of what the engine's limit leaves, at most `rows`. Both engines of
+ * a comparison take the same steps, so this is settled before the first. */
+static size_t rows_that_fit(const scoring *s, lm_engine *engine, size_t rows) {
+    lm_memory_stats m;
+    int64_t longest = 0;
+    lm_engine_get_memory(engine, &m);
+    for (size_t i = 0; i < s->n_jobs; i++)
+        if ((int64_t)s->jobs[i].n_tokens > longest) longest = (int64_t)s->jobs[i].n_tokens;
+    int64_t each = lm_engine_plan_kv(engine, longest, LM_KV_AUTO), room = (m.limit - m.total) / 4 * 3;
+    if (!m.limit || each <= 0 || room / each >= (int64_t)rows) return rows;
+    return room < each ? 1 : (size_t)(room / each);
+}
+
 /* Sets up both packs; the base's takes the very same steps. */
 static lm_status prepare(scoring *s, lm_engine *engine, lm_error *err) {
     lm_engine_info info;
@@ -182,6 +195,8 @@ static lm_status prepare(scoring *s, lm_engine *engine, lm_error *err) {
     s->model.jobs = s->jobs;
     s->model.n_jobs = s->n_jobs;
     s->model.max_rows = s->o->batch_size > 0 ? (size_t)s->o->batch_size : 1;
+    s->model.max_rows = rows_that_fit(s, engine, s->model.max_rows);
+    if (s->o->base) s->model.max_rows = rows_that_fit(s, s->o->base, s->model.max_rows);
     s->model.max_tokens = positions;
     s->model.vocab = s->vocab;
     s->model.cancel = s->o->cancel;
@@ -207,8 +222,8 @@ lm_status lm_perplexity_run(lm_engine *engine, const lm_rows *rows, const lm_per
     memset(out, 0, sizeof *out);
     lm_status status = prepare(&s, engine, err);
     if (status == LM_OK) status = run_steps(&s, err);
-    lm_ev_pack_destroy(&s.model, true);
-    if (options->base) lm_ev_pack_destroy(&s.base, true);
+    lm_ev_pack_destroy(&s.model);
+    if (options->base) lm_ev_pack_destroy(&s.base);
     if (status == LM_OK) status = lm_ev_tally_result(&s.tally, s.compare, out, err);
     if (status == LM_OK && s.writer)
         status = lm_ev_logprobs_commit(s.writer, err);

@@ -21,8 +21,7 @@ lm_status lm_ev_rows_make(const lm_eval *eval, lm_ev_rows *rows, lm_error *err) 
     for (size_t i = 0; i < eval->n_tasks; i++) {
         const lm_ev_run_task *run = &eval->tasks[i];
         size_t n = 0;
-        for (size_t k = 0; k < run->count; k++)
-            if (eval->answers[run->first + k].answered) scores[n++] = eval->answers[run->first + k].score;
+        for (size_t k = 0; k < run->count; k++) n += lm_ev_question_score(eval, run->first + k, &scores[n]);
         if (!n) continue;
         rows->tasks[rows->n_tasks++] = (lm_ev_row){
             .name = run->task->name,
@@ -177,7 +176,7 @@ static void add_settings(const lm_eval *eval, lm_ev_buf *out) {
 static void add_model(const lm_eval *eval, lm_ev_buf *out) {
     const lm_engine_info *e = &eval->engine;
     int64_t prompt = 0, generated = 0;
-    for (size_t i = 0; i < eval->n_requests; i++) {
+    for (size_t i = 0; i < eval->n_requests * eval->repeats; i++) {
         const lm_ev_answer *answer = &eval->answers[i];
         if (!answer->answered) continue;
         prompt += answer->n_prompt ? (int64_t)answer->n_prompt - 1 : 0;
@@ -204,13 +203,23 @@ static void add_run(const lm_eval *eval, lm_ev_buf *out) {
     lm_ev_buf_format(out, "        \"use_mmap\": %s,\n", eval->engine.use_mmap ? "true" : "false");
     add_count(out, "threads", eval->engine.threads, ",\n");
     add_count(out, "batch_size", eval->batch_size, ",\n");
+    lm_ev_buf_format(out, "        \"prefix_sharing\": %s,\n        \"guess\": %s,\n        \"early_stop\": %s,\n",
+                     eval->shared ? "true" : "false", eval->speculated ? "true" : "false",
+                     eval->stopped_early ? "true" : "false");
     add_count(out, "questions", (int64_t)s->n_done, ",\n");
     add_count(out, "prompt_tokens", s->prompt_tokens, ",\n");
     add_count(out, "computed_prompt_tokens", s->computed_tokens, ",\n");
     add_count(out, "generated_tokens", s->generated_tokens, ",\n");
     add_number(out, "seconds", s->seconds, ",\n");
     add_number(out, "prompt_seconds", s->prompt_seconds, ",\n");
-    add_count(out, "peak_memory_bytes", eval->peak_bytes, "\n    }");
+    add_count(out, "steps", s->steps, ",\n");
+    add_count(out, "decoded_positions", s->decoded, ",\n");
+    add_count(out, "suspended", s->suspended, ",\n");
+    add_count(out, "peak_memory_bytes", eval->peak_bytes, ",\n");
+    add_count(out, "max_memory_bytes", eval->memory_budget, ",\n");
+    add_count(out, "rss_anon_bytes", s->anon_bytes, ",\n");
+    add_count(out, "rss_file_bytes", s->file_bytes, ",\n");
+    add_count(out, "rss_peak_bytes", eval->rss_peak, "\n    }");
 }
 
 static void add_intervals(const lm_ev_rows *rows, lm_ev_buf *out) {
@@ -242,10 +251,11 @@ static void add_interval_table(const lm_ev_rows *rows, lm_ev_buf *out) {
     }
 }
 
-static void add_report(const lm_eval *eval, const lm_ev_rows *rows, bool with_run, lm_ev_buf *out) {
+static lm_status add_report(const lm_eval *eval, const lm_ev_rows *rows, bool with_run, lm_ev_buf *out, lm_error *err) {
     lm_ev_buf_text(out, "{\n    \"results\": ");
     add_results(out, rows, 4);
     add_intervals(rows, out);
+    if (eval->repeats > 1) EV_TRY(lm_ev_repeats_json(eval, rows, out, err));
     lm_ev_buf_text(out, ",\n    \"data\": {\n");
     add_text(out, "name", eval->dataset->name, ",\n");
     add_text(out, "source", eval->data_dir ? eval->data_dir : "embedded", ",\n");
@@ -256,7 +266,7 @@ static void add_report(const lm_eval *eval, const lm_ev_rows *rows, bool with_ru
     add_text(out, "note", eval->note, "\n    },\n");
     add_settings(eval, out);
     lm_ev_buf_format(out, ",\n    \"questions\": {\"selected\": %zu, \"answered\": %zu}", eval->n_requests,
-                     eval->n_answered);
+                     eval->n_answered / eval->repeats);
     lm_ev_buf_format(out, ",\n    \"versions\": {\"mlx-lm.c\": \"%s\", \"mlx-lm\": \"%s\", \"lm-eval\": \"%s\"}",
                      lm_version(), lm_version_mlx_lm(), lm_version_lm_eval());
     if (eval->ran) add_model(eval, out);
@@ -265,6 +275,7 @@ static void add_report(const lm_eval *eval, const lm_ev_rows *rows, bool with_ru
         add_run(eval, out);
     }
     lm_ev_buf_text(out, "\n}\n");
+    return LM_OK;
 }
 
 /* ---- JSONL */
@@ -287,7 +298,7 @@ static lm_status add_requests(const lm_eval *eval, lm_ev_buf *out, lm_error *err
 }
 
 static void add_sample(const lm_ev_run_task *run, size_t doc, const lm_ev_answer *answer, const char *hash,
-                       lm_ev_buf *out) {
+                       size_t repeat, size_t repeats, lm_ev_buf *out) {
     const char *target = lm_ev_target(run, doc);
     lm_ev_buf_format(out, "{\"task\": \"%s\", \"doc_id\": %zu, \"prompt_hash\": \"%s\", \"target\": ", run->task->name,
                      doc, hash);
@@ -298,6 +309,7 @@ static void add_sample(const lm_ev_run_task *run, size_t doc, const lm_ev_answer
     lm_ev_buf_json(out, answer->filtered, strlen(answer->filtered));
     lm_ev_buf_format(out, ", \"%s\": ", run->task->family->metric.name);
     lm_ev_buf_double(out, answer->score);
+    if (repeats > 1) lm_ev_buf_format(out, ", \"repeat\": %zu", repeat);
     lm_ev_buf_format(out, ", \"finish\": \"%s\", \"prompt_tokens\": %zu, \"ids\": [", answer->finish, answer->n_prompt);
     for (size_t i = 0; i < answer->n_ids; i++) lm_ev_buf_format(out, i ? ", %d" : "%d", (int)answer->ids[i]);
     lm_ev_buf_text(out, "]}\n");
@@ -307,8 +319,9 @@ lm_status lm_eval_samples(const lm_eval *eval, size_t task, char **text, size_t 
     if (task >= eval->n_tasks) return lm_ev_fail(err, LM_ARG, "task %zu of %zu", task, eval->n_tasks);
     const lm_ev_run_task *run = &eval->tasks[task];
     lm_ev_buf out = {0};
-    for (size_t doc = 0; doc < run->count && !out.failed; doc++) {
-        const lm_ev_answer *answer = &eval->answers[run->first + doc];
+    for (size_t i = 0; i < run->count * eval->repeats && !out.failed; i++) {
+        const lm_ev_answer *answer = &eval->answers[run->first * eval->repeats + i];
+        const size_t doc = i / eval->repeats;
         if (!answer->answered) continue;
         char *prompt = NULL, hash[65];
         size_t n = 0;
@@ -319,7 +332,7 @@ lm_status lm_eval_samples(const lm_eval *eval, size_t task, char **text, size_t 
         }
         lm_ev_sha256(prompt, n, hash);
         free(prompt);
-        add_sample(run, doc, answer, hash, &out);
+        add_sample(run, doc, answer, hash, i % eval->repeats, eval->repeats, &out);
     }
     return lm_ev_buf_take(&out, text, length, err);
 }
@@ -338,8 +351,9 @@ lm_status lm_eval_render(const lm_eval *eval, lm_eval_text what, char **text, si
         case LM_EVAL_TEXT_STDOUT: add_stdout(&out, &rows); break;
         case LM_EVAL_TEXT_TABLE: status = lm_ev_table(eval, &rows, &out, err); break;
         case LM_EVAL_TEXT_INTERVALS: add_interval_table(&rows, &out); break;
-        case LM_EVAL_TEXT_REPORT: add_report(eval, &rows, false, &out); break;
-        case LM_EVAL_TEXT_FULL: add_report(eval, &rows, true, &out); break;
+        case LM_EVAL_TEXT_REPORT: status = add_report(eval, &rows, false, &out, err); break;
+        case LM_EVAL_TEXT_FULL: status = add_report(eval, &rows, true, &out, err); break;
+        case LM_EVAL_TEXT_REPEATS: status = lm_ev_repeats_table(eval, &rows, &out, err); break;
         case LM_EVAL_TEXT_RUN:
             lm_ev_buf_text(&out, "{\n    ");
             add_run(eval, &out);
@@ -362,6 +376,7 @@ lm_status lm_eval_file_name(const lm_eval *eval, const char *model, char **name,
     if (eval->has_num_shots) lm_ev_buf_format(&out, "_%02lld", (long long)eval->num_shots);
     for (size_t i = 0; i < eval->n_names; i++) lm_ev_buf_format(&out, "_%s", eval->names[i]);
     if (eval->rules != LM_EVAL_RULES_MLX_LM) lm_ev_buf_format(&out, "_rules-%s", lm_eval_rules_name(eval->rules));
+    if (eval->repeats > 1) lm_ev_buf_format(&out, "_repeats-%zu", eval->repeats);
     for (size_t i = 0; i < out.length && !out.failed; i++)
         if (out.data[i] == '/') out.data[i] = '_';
     return lm_ev_buf_take(&out, name, NULL, err);

@@ -178,8 +178,8 @@ double lm_ev_group_stderr(const double *stderrs, const int64_t *sizes, size_t n,
 
 /* ---- storing */
 
-static lm_status score_into(lm_eval *eval, size_t request, lm_ev_answer *answer, lm_error *err) {
-    size_t doc = 0;
+static lm_status score_into(lm_eval *eval, size_t unit, lm_ev_answer *answer, lm_error *err) {
+    size_t doc = 0, request = unit / eval->repeats;
     const lm_ev_run_task *run = lm_ev_task_of(eval, request, &doc);
     if (!run) return lm_ev_fail(err, LM_ARG, "request %zu of %zu", request, eval->n_requests);
     const char *think_start = NULL, *think_end = NULL;
@@ -191,7 +191,7 @@ static lm_status score_into(lm_eval *eval, size_t request, lm_ev_answer *answer,
     return LM_OK;
 }
 
-lm_status lm_ev_store(lm_eval *eval, size_t request, char *text, size_t length, int32_t *ids, size_t n_ids,
+lm_status lm_ev_store(lm_eval *eval, size_t unit, char *text, size_t length, int32_t *ids, size_t n_ids,
                       size_t n_prompt, const char *finish, lm_error *err) {
     lm_ev_answer answer = {.answered = true,
                            .text = text,
@@ -200,13 +200,13 @@ lm_status lm_ev_store(lm_eval *eval, size_t request, char *text, size_t length, 
                            .ids = ids,
                            .n_ids = n_ids,
                            .n_prompt = n_prompt};
-    lm_status status = score_into(eval, request, &answer, err);
+    lm_status status = score_into(eval, unit, &answer, err);
     if (status != LM_OK) {
         free(text);
         free(ids);
         return status;
     }
-    eval->answers[request] = answer;
+    eval->answers[unit] = answer;
     eval->n_answered++;
     return LM_OK;
 }

@@ -19,18 +19,13 @@ int64_t lm_ev_row_scored(const lm_rows *rows, size_t i);
 
 /* ---- pack.c: many sequences through few steps */
 
-/** One sequence to compute: ids after what `from` holds, and what is wanted of their positions. */
+/** One sequence to compute, and what is wanted of its positions. */
 typedef struct lm_ev_job {
-    const lm_seq *from; /* forked at `keep`; NULL: an empty sequence */
-    int64_t keep;
     const int32_t *tokens;
     size_t n_tokens;        /* at least 1 */
     size_t want;            /* positions of tokens from here on are wanted; n_tokens: none */
     const int32_t *targets; /* [n_tokens - want] or NULL */
     float *target_logprob;  /* [n_tokens - want] */
-    int32_t *top;           /* [n_tokens - want] or NULL: likeliest ids */
-    float *last_logits;     /* [vocab] or NULL: of the last position; needs want == n_tokens - 1 */
-    bool keep_seq;          /* the sequence stays in `seq` */
     lm_seq *seq;
     size_t done;
 } lm_ev_job;
@@ -57,18 +52,19 @@ lm_status lm_ev_pack_create(lm_ev_pack *pack, lm_error *err); /* engine .. cance
 bool lm_ev_pack_done(const lm_ev_pack *pack);
 /** Computes the next step: at most max_rows jobs, max_tokens ids. */
 lm_status lm_ev_pack_step(lm_ev_pack *pack, lm_error *err);
-/** Frees the pack's own memory and every sequence that nobody asked to keep (all of them after a failure). */
-void lm_ev_pack_destroy(lm_ev_pack *pack, bool failed);
-/** All of it. */
-lm_status lm_ev_jobs_run(lm_engine *engine, lm_ev_job *jobs, size_t n, size_t max_rows, size_t max_tokens,
-                         const volatile int *cancel, lm_error *err);
+/** Frees the pack's own memory and every sequence. */
+void lm_ev_pack_destroy(lm_ev_pack *pack);
 
 /** Ids of a text, as every request type wants them. Freed with lm_free. */
 lm_status lm_ev_score_encode(lm_engine *engine, const char *text, size_t length, const lm_score_options *options,
                              int32_t **ids, size_t *n, lm_error *err);
-/** Ids at the beginning of `ids` that `seq` (may be NULL) holds too, at most `most`; 0 if too few to be worth a fork.
- */
-size_t lm_ev_shared(const lm_seq *seq, const int32_t *ids, size_t most);
+
+/** Requests in order of their contexts: by bytes, then as they came. */
+typedef struct lm_ev_order {
+    const char *text;
+    size_t length, index;
+} lm_ev_order;
+void lm_ev_sort(lm_ev_order *order, size_t n);
 
 /* ---- logits_file.c */
 

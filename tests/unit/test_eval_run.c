@@ -24,7 +24,7 @@ struct lm_seq {
 struct lm_engine {
     int live, steps, most_rows, fail_at, cancel_at, budget; /* budget: sequences that fit */
     int64_t computed;
-    size_t chunk;
+    size_t chunk, rows;
     volatile int *cancel;
 };
 
@@ -108,6 +108,19 @@ void lm_seq_destroy(lm_seq *seq) {
     free(seq->tokens);
     free(seq);
 }
+lm_status lm_seq_trim(lm_seq *seq, int64_t n, lm_error *err) {
+    (void)err;
+    assert_true(n >= 0 && (size_t)n <= seq->n);
+    seq->n = (size_t)n;
+    return LM_OK;
+}
+const int32_t *lm_seq_tokens(const lm_seq *seq) {
+    return seq->tokens;
+}
+int64_t lm_engine_plan_kv(const lm_engine *engine, int64_t n, lm_kv_type type) {
+    (void)engine, (void)type;
+    return n;
+}
 lm_status lm_seq_fork(const lm_seq *seq, int64_t n, lm_seq **out, lm_error *err) {
     assert_true((size_t)n <= seq->n);
     lm_status status = lm_seq_create(seq->engine, LM_KV_AUTO, out, err);
@@ -163,18 +176,21 @@ lm_status lm_step(lm_engine *engine, lm_row *rows, size_t n_rows, const volatile
         return LM_BACKEND;
     }
     size_t prompt = 0;
+    engine->rows += n_rows;
     for (size_t i = 0; i < n_rows; i++) {
         lm_row *r = &rows[i];
         for (size_t k = 0; k < i; k++) assert_true(rows[k].seq != r->seq);
         assert_true(r->n_tokens > 0);
         memcpy(r->seq->tokens + r->seq->n, r->tokens, r->n_tokens * sizeof *r->tokens);
-        r->seq->n += r->n_tokens;
         engine->computed += (int64_t)r->n_tokens;
-        if (r->n_tokens > 1 || !r->n_want) prompt += r->n_tokens;
-        if (!r->n_want) continue;
-        assert_int_equal(r->n_want, 1);
-        assert_int_equal(r->want[0], r->n_tokens - 1);
-        r->sampled[0] = next_token(r->seq);
+        if (r->n_want < r->n_tokens) prompt += r->n_tokens;
+        for (size_t k = 0; k < r->n_want; k++) { /* the last position, or all of a token with what is tried after it */
+            assert_int_equal(r->want[k], r->n_tokens - r->n_want + k);
+            assert_true(r->n_want == 1 || r->n_want == r->n_tokens);
+            lm_seq part = {r->seq->tokens, r->seq->n + r->want[k] + 1, engine};
+            r->sampled[k] = next_token(&part);
+        }
+        r->seq->n += r->n_tokens;
     }
     assert_true(prompt <= engine->chunk);
     return LM_OK;
@@ -211,13 +227,14 @@ static char *samples(const lm_eval *eval) {
 }
 
 /* Runs and returns the samples' text. */
-static char *run(lm_engine *engine, const char *task, int64_t limit, int64_t max_tokens, int64_t batch, int64_t chunk,
-                 bool share) {
+static char *run_guessing(lm_engine *engine, const char *task, int64_t limit, int64_t max_tokens, int64_t batch,
+                          int64_t chunk, bool share, bool speculate) {
     lm_eval *eval = create(task, limit, max_tokens);
     lm_eval_run_options options = lm_eval_run_options_default();
     options.batch_size = batch;
     options.prefill_chunk = chunk;
     options.share_prefix = share;
+    options.speculate = speculate;
     engine->chunk = (size_t)chunk;
     lm_error err = {LM_OK, ""};
     if (lm_eval_generate(eval, engine, &options, &err) != LM_OK) fail_msg("%s", err.message);
@@ -230,10 +247,15 @@ static char *run(lm_engine *engine, const char *task, int64_t limit, int64_t max
     return text;
 }
 
+static char *run(lm_engine *engine, const char *task, int64_t limit, int64_t max_tokens, int64_t batch, int64_t chunk,
+                 bool share) {
+    return run_guessing(engine, task, limit, max_tokens, batch, chunk, share, true);
+}
+
 static void test_schedules(void **state) {
     (void)state;
     lm_engine plain = {0};
-    char *want = run(&plain, "mmlu_pro", 4, 60, 1, 100000, false);
+    char *want = run_guessing(&plain, "mmlu_pro", 4, 60, 1, 100000, false, false);
     assert_non_null(strstr(want, "\"finish\": \"until\""));
     assert_non_null(strstr(want, "\"finish\": \"stop\""));
     assert_non_null(strstr(want, "\"finish\": \"length\""));
@@ -268,6 +290,19 @@ static void test_ends(void **state) {
         assert_null(strstr(ids, "256"));
     }
     free(text);
+}
+
+/* Guesses change the number of steps, not the answers. */
+static void test_guesses(void **state) {
+    (void)state;
+    lm_engine with = {0}, without = {0};
+    char *a = run_guessing(&with, "mmlu_pro_law", 30, 200, 4, 512, true, true),
+         *b = run_guessing(&without, "mmlu_pro_law", 30, 200, 4, 512, true, false);
+    assert_string_equal(a, b);
+    print_message("rows computed: %zu guessing, %zu not\n", with.rows, without.rows);
+    assert_true(2 * with.rows < without.rows); /* a fourth of the answers are loops */
+    free(a);
+    free(b);
 }
 
 static void test_sharing(void **state) {
@@ -335,8 +370,9 @@ static void test_cancel(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schedules), cmocka_unit_test(test_ends),    cmocka_unit_test(test_sharing),
-        cmocka_unit_test(test_budget),    cmocka_unit_test(test_failure), cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_schedules), cmocka_unit_test(test_ends),   cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_guesses),   cmocka_unit_test(test_budget), cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

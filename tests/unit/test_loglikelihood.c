@@ -145,7 +145,8 @@ static void test_same_bits(void **state) {
     static const struct {
         int64_t batch;
         bool share;
-    } runs[] = {{1, true}, {2, true}, {3, false}, {100, true}, {1, false}};
+    } runs[] = {{1, true},  {2, true},   {3, false},  {7, true}, {7, false},
+                {32, true}, {32, false}, {100, true}, {1, false}};
     lm_engine *e = open_engine();
     lm_loglikelihood first[N_REQUESTS], r[N_REQUESTS];
     char contexts[3][400];
@@ -268,11 +269,12 @@ static void test_generate(void **state) {
     char contexts[3][400];
     lm_loglikelihood unused[N_REQUESTS];
     make_requests(unused, contexts);
-    for (int64_t batch = 1; batch <= 5; batch += 2) {
+    for (int64_t batch = 1; batch <= 33; batch += batch < 7 ? 2 : 26) {
         lm_generate_until r[5];
         lm_score_options o = lm_score_options_default();
         o.batch_size = batch;
         o.share_prefix = batch != 3;
+        o.speculate = batch != 5;
         char *expected[5];
         size_t n[5];
         for (int i = 0; i < 5; i++) {
