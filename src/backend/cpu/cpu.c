@@ -209,6 +209,8 @@ lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **
         c->matmat[f] = select_impl(c, LM_OP_MATMAT, (lm_format)f);
         c->matvec_rows[f] = matvec_rows(c, (lm_format)f);
         c->attn[f] = select_impl(c, LM_OP_ATTN, (lm_format)f);
+        const lm_kernel_row *few = lm_kernel_select(LM_OP_ATTN, (lm_format)f, LM_LAYOUT_MLX, LM_NUMERICS_F32, c->flags);
+        c->attn_few[f] = few ? few->impl : NULL;
         c->kv[f] = select_impl(c, LM_OP_KV, (lm_format)f);
     }
     c->row = select_impl(c, LM_OP_ROW, LM_FORMAT_F32);
