@@ -5,6 +5,7 @@
 #include "kernels/x86/amx_tiles.h"
 #define PAIRS_MR (2 * AMX_ROWS)
 #define PAIRS_STEP AMX_ROWS
+#define PAIRS_PASS false
 #define PAIRS_BEGIN() tiles_begin()
 #define PAIRS_END() tiles_end()
 #include "kernels/x86/attn_pairs.h"

@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 #define PAIRS_MR 14 /* rows of a tile: with two vectors of columns 28 sums in registers */
 #define PAIRS_STEP 1
+#define PAIRS_PASS true
 #define PAIRS_BEGIN()
 #define PAIRS_END()
 #include "kernels/x86/attn_pairs.h"

@@ -94,36 +94,38 @@ INLINE right panel_at(bool split, right p, size_t word) {
     return (right){p.high + word, split ? p.low + word : NULL};
 }
 
-/* Keys of positions [0, most), up to whole panels (a block has them all), to [PANELS_KEYS][pairs_up(d)][NR]. */
-INLINE void pack_keys(bool split, const lm_attn_args *a, int32_t most, right to) {
-    const uint16_t *kt = a->kt;
-    const int32_t pairs = pairs_up(a->d);
-    for (int32_t i = 0; i < pairs; i++)
+/* Pairs of dimensions [from, end) of the keys of positions [0, most), up to whole panels (a block has them all), to
+ * [PANELS_KEYS][stride][NR]. */
+INLINE void pack_keys(bool split, const lm_attn_args *a, int32_t from, int32_t end, int32_t most, right to,
+                      int32_t stride) {
+    for (int32_t i = from; i < end; i++)
         for (int32_t pos = 0; pos < most; pos += NR) {
-            const uint16_t *from = kt + (size_t)i * 2 * LM_KV_BLOCK + (size_t)pos;
-            _mm_prefetch((const char *)from + AHEAD, _MM_HINT_T0);
-            _mm_prefetch((const char *)(from + LM_KV_BLOCK) + AHEAD, _MM_HINT_T0);
-            vi even = 2 * i < a->d ? vi_load(from) : vi_zero();
-            vi odd = 2 * i + 1 < a->d ? vi_load(from + LM_KV_BLOCK) : vi_zero();
-            pack_pairs(split, even, odd, panel_at(split, to, ((size_t)(pos / NR) * (size_t)pairs + (size_t)i) * NR));
+            const uint16_t *row = (const uint16_t *)a->kt + (size_t)i * 2 * LM_KV_BLOCK + (size_t)pos;
+            _mm_prefetch((const char *)row + AHEAD, _MM_HINT_T0);
+            _mm_prefetch((const char *)(row + LM_KV_BLOCK) + AHEAD, _MM_HINT_T0);
+            vi even = 2 * i < a->d ? vi_load(row) : vi_zero();
+            vi odd = 2 * i + 1 < a->d ? vi_load(row + LM_KV_BLOCK) : vi_zero();
+            pack_pairs(split, even, odd,
+                       panel_at(split, to, ((size_t)(pos / NR) * (size_t)stride + (size_t)(i - from)) * NR));
         }
 }
 
-/* Values of positions [0, most), zeros behind, to [d/NR][LM_KV_BLOCK/2][NR]. Whether those of positions from `least` on
- * are all finite. */
-INLINE bool pack_values(bool split, const lm_attn_args *a, int32_t least, int32_t most, right to) {
+/* Pairs of positions [from, end) of the values, zeros from position `most` on, to [d/NR][stride][NR]. Whether those of
+ * positions from `least` on are all finite. */
+INLINE bool pack_values(bool split, const lm_attn_args *a, int32_t from, int32_t end, int32_t least, int32_t most,
+                        right to, int32_t stride) {
     const vi exponent = _mm512_set1_epi16(split ? 0x7c00 : 0x7f80);
-    const int32_t pairs = pairs_up(most);
     bool finite = true;
-    for (int32_t i = 0; i < pairs; i++) {
-        const uint16_t *from = (const uint16_t *)a->v + (size_t)i * 2 * (size_t)a->d;
+    for (int32_t i = from; i < end; i++) {
+        const uint16_t *row = (const uint16_t *)a->v + (size_t)i * 2 * (size_t)a->d;
         for (int32_t c = 0; c < a->d; c += NR) {
             const int64_t bytes = 2 * (int64_t)at_most(NR, a->d - c);
-            _mm_prefetch((const char *)(from + c) + AHEAD, _MM_HINT_T0);
-            _mm_prefetch((const char *)(from + a->d + c) + AHEAD, _MM_HINT_T0);
-            vi even = 2 * i < most ? vi_load_n(from + c, bytes) : vi_zero();
-            vi odd = 2 * i + 1 < most ? vi_load_n(from + a->d + c, bytes) : vi_zero();
-            pack_pairs(split, even, odd, panel_at(split, to, ((size_t)(c / NR) * (LM_KV_BLOCK / 2) + (size_t)i) * NR));
+            _mm_prefetch((const char *)(row + c) + AHEAD, _MM_HINT_T0);
+            _mm_prefetch((const char *)(row + a->d + c) + AHEAD, _MM_HINT_T0);
+            vi even = 2 * i < most ? vi_load_n(row + c, bytes) : vi_zero();
+            vi odd = 2 * i + 1 < most ? vi_load_n(row + a->d + c, bytes) : vi_zero();
+            pack_pairs(split, even, odd,
+                       panel_at(split, to, ((size_t)(c / NR) * (size_t)stride + (size_t)(i - from)) * NR));
             if (2 * i + 1 >= least)
                 finite = finite && !_mm512_cmpeq_epi16_mask(vi_and(even, exponent), exponent) &&
                          !_mm512_cmpeq_epi16_mask(vi_and(odd, exponent), exponent);
@@ -180,7 +182,7 @@ INLINE void softmax_row(bool split, const float *s, int32_t n, int32_t end, left
     const vf lowest = vf_set1(-__builtin_inff()), log2e = vf_set1(0x1.715476p+0f);
     vf max = lowest, sum = vf_zero();
     for (int32_t p = 0; p < n; p += VL) max = _mm512_max_ps(_mm512_mask_loadu_ps(lowest, vf_mask(n - p), s + p), max);
-    *max_out = _mm512_reduce_max_ps(max);
+    *max_out = _mm512_reduce_max_ps(max) + 0.0f; /* not -0 */
     const vf shift = vf_set1(*max_out);
     for (int32_t p = 0; p < end; p += 2 * VL) {
         vf x[2];
@@ -228,22 +230,61 @@ INLINE void pairs_rows(bool split, const lm_attn_args *a, const pairs_scratch *w
     }
 }
 
+/* A few rows of one limit, as in decode, if the file wants that (PAIRS_PASS): keys and values pass once, STEP_PAIRS
+ * pairs at a time through the first-level cache, in the order in which they lie. The sums wait in memory meanwhile: the
+ * same chains. */
+#define STEP_PAIRS 16
+_Static_assert(STEP_PAIRS % PAIRS_STEP == 0 && A_STRIDE / 2 % STEP_PAIRS == 0, "whole steps");
+
+INLINE bool passes_once(bool split, const lm_attn_args *a, int32_t least, int32_t most) {
+    return PAIRS_PASS && !split && least == most && most > 0 && a->r <= PAIRS_MR && a->d <= A_STRIDE;
+}
+
+INLINE void pairs_pass(const lm_attn_args *a, const pairs_scratch *w, int32_t most) {
+    const int32_t pairs = pairs_up(a->d), seen = pairs_up(most);
+    pack_queries(false, a, 0, a->r, w->q);
+    for (int32_t i = 0; i < pairs; i += STEP_PAIRS) {
+        const int32_t n = at_most(STEP_PAIRS, pairs - i);
+        pack_keys(false, a, i, i + n, most, w->k, STEP_PAIRS);
+        for (int32_t pos = 0; pos < most; pos += NR)
+            product(false, a->r, n, (left){w->q.high + 2 * i, NULL}, panel_at(false, w->k, (size_t)pos * STEP_PAIRS),
+                    w->s + pos, LM_KV_BLOCK, NR, i > 0);
+    }
+    for (int32_t r = 0; r < a->r; r++)
+        softmax_row(false, w->s + (size_t)r * LM_KV_BLOCK, most, (2 * seen + 31) / 32 * 32, w->e, (size_t)r * A_STRIDE,
+                    &a->m[r], &a->l[r]);
+    for (int32_t i = 0; i < seen; i += STEP_PAIRS) {
+        const int32_t n = at_most(STEP_PAIRS, seen - i);
+        (void)pack_values(false, a, i, i + n, LM_KV_BLOCK, most, w->v, STEP_PAIRS);
+        for (int32_t c = 0; c < a->d; c += NR)
+            product(false, a->r, n, (left){w->e.high + 2 * i, NULL}, panel_at(false, w->v, (size_t)c * STEP_PAIRS),
+                    a->acc + c, a->d, at_most(NR, a->d - c), i > 0);
+    }
+}
+
 INLINE void pairs_chunk(bool split, const lm_attn_args *a, void *scratch) {
     pairs_scratch w;
     pairs_layout(split, a->d, scratch, &w);
+    const int32_t pairs = pairs_up(a->d), stride = LM_KV_BLOCK / 2;
     int32_t least = LM_KV_BLOCK, most = 0;
     for (int32_t r = 0; r < a->r; r++) {
         least = at_most(least, a->limit[r]);
         most = a->limit[r] > most ? a->limit[r] : most;
     }
     PAIRS_BEGIN();
-    pack_keys(split, a, most, w.k);
-    if (pack_values(split, a, least, most, w.v))
+    if (passes_once(split, a, least, most)) {
+        pairs_pass(a, &w, most);
+        PAIRS_END();
+        return;
+    }
+    pack_keys(split, a, 0, pairs, most, w.k, pairs);
+    if (pack_values(split, a, 0, pairs_up(most), least, most, w.v, stride))
         pairs_rows(split, a, &w, 0, a->r);
     else
         for (int32_t first = 0, end; first < a->r; first = end) {
-            for (end = first + 1; end < a->r && a->limit[end] == a->limit[first];) end++;
-            (void)pack_values(split, a, LM_KV_BLOCK, a->limit[first], w.v);
+            const int32_t limit = a->limit[first];
+            for (end = first + 1; end < a->r && a->limit[end] == limit;) end++;
+            (void)pack_values(split, a, 0, pairs_up(limit), LM_KV_BLOCK, limit, w.v, stride);
             pairs_rows(split, a, &w, first, end);
         }
     PAIRS_END();
