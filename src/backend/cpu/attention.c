@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define TILE_ROWS 192 /* query rows of a tile: enough that widening or packing a block for them costs little */
+#define TILE_ROWS 96 /* query rows of a tile: enough that widening or packing a block for them costs little */
 #define FEW_ROWS 15  /* up to here the float32 rows, which read a block as it is, are faster than any that pack it */
 
 /* ---------------------------------------------------------------- queries */

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#define TASKS_PER_THREAD 16 /* of a stage: ranges of outputs of experts, none longer than this share of its work */
+
 typedef struct route {
     int32_t expert;
     float weight;
@@ -12,6 +14,7 @@ typedef struct route {
 } route;
 
 typedef struct moe_expert {
+    int32_t id;
     int64_t first, n; /* its rows among the sorted ones */
     const lm_linear_impl *gate, *up, *down;
     size_t xp_gate, xp_up, xp_down; /* offsets of its preparations */
@@ -27,8 +30,8 @@ typedef struct moe_job {
     float *y;
     route *routes;   /* [M, top_k], best first */
     int64_t *sorted; /* [M*top_k]: source row of each slot */
-    moe_expert *e;   /* active experts, ascending by id */
-    int32_t *ids;    /* id of each active expert */
+    moe_expert *e;   /* active experts, most rows first, so that the last tasks are short ones */
+    int32_t *order;  /* their ids */
     int32_t n_active;
     char *prep;
     float *h, *up, *out; /* [M*top_k, ffn], the same, [M*top_k, hidden] */
@@ -72,11 +75,15 @@ static void group_rows(moe_job *j, int64_t *count) {
     for (int64_t p = 0; p < j->m * k; p++) count[j->routes[p].expert + 1]++;
     j->n_active = 0;
     for (int32_t e = 0; e < j->w->n_experts; e++) {
-        if (count[e + 1]) {
-            j->e[j->n_active] = (moe_expert){.first = count[e], .n = count[e + 1]};
-            j->ids[j->n_active++] = e;
-        }
-        count[e + 1] += count[e];
+        if (!count[e + 1]) continue;
+        int32_t at = j->n_active++;
+        for (; at > 0 && count[j->order[at - 1] + 1] < count[e + 1]; at--) j->order[at] = j->order[at - 1];
+        j->order[at] = e;
+    }
+    for (int32_t e = 0; e < j->w->n_experts; e++) count[e + 1] += count[e];
+    for (int32_t i = 0; i < j->n_active; i++) {
+        const int32_t e = j->order[i];
+        j->e[i] = (moe_expert){.id = e, .first = count[e], .n = count[e + 1] - count[e]};
     }
     for (int64_t p = 0; p < j->m * k; p++) {
         j->routes[p].slot = count[j->routes[p].expert]++;
@@ -92,7 +99,7 @@ static void gather_rows(const moe_job *j, const moe_expert *e, float *to) {
 static void run_prep1(void *context, int64_t task, int worker) {
     moe_job *j = context;
     moe_expert *e = &j->e[task];
-    const lm_weight *gate = &j->w->gate[j->ids[task]], *up = &j->w->up[j->ids[task]];
+    const lm_weight *gate = &j->w->gate[e->id], *up = &j->w->up[e->id];
     float *rows = (float *)(void *)((char *)cpu_worker_scratch(j->c, worker) + j->gather);
     gather_rows(j, e, rows);
     e->gate->prep(gate, rows, j->hidden, 0, e->n, e->n, j->prep + e->xp_gate);
@@ -118,8 +125,8 @@ static void run_stage1(void *context, int64_t task, int worker) {
     int64_t ffn = j->w->ffn, n0 = (task - e->task1) * e->step1, n1 = n0 + e->step1 < ffn ? n0 + e->step1 : ffn;
     float *h = j->h + e->first * ffn, *u = j->up + e->first * ffn;
     void *scratch = cpu_worker_scratch(j->c, worker);
-    e->gate->run(&j->w->gate[j->ids[i]], j->prep + e->xp_gate, e->n, n0, n1, h, ffn, scratch);
-    e->up->run(&j->w->up[j->ids[i]], j->prep + e->xp_up, e->n, n0, n1, u, ffn, scratch);
+    e->gate->run(&j->w->gate[e->id], j->prep + e->xp_gate, e->n, n0, n1, h, ffn, scratch);
+    e->up->run(&j->w->up[e->id], j->prep + e->xp_up, e->n, n0, n1, u, ffn, scratch);
     for (int64_t r = 0; r < e->n; r++) j->c->row->swiglu(h + r * ffn + n0, u + r * ffn + n0, n1 - n0, h + r * ffn + n0);
 }
 
@@ -128,7 +135,7 @@ static void run_prep2(void *context, int64_t task, int worker) {
     (void)worker;
     moe_expert *e = &j->e[task];
     int64_t ffn = j->w->ffn;
-    e->down->prep(&j->w->down[j->ids[task]], j->h + e->first * ffn, ffn, 0, e->n, e->n, j->prep + e->xp_down);
+    e->down->prep(&j->w->down[e->id], j->h + e->first * ffn, ffn, 0, e->n, e->n, j->prep + e->xp_down);
 }
 
 static void run_stage2(void *context, int64_t task, int worker) {
@@ -136,7 +143,7 @@ static void run_stage2(void *context, int64_t task, int worker) {
     int32_t i = expert_of(j, task, true);
     moe_expert *e = &j->e[i];
     int64_t n0 = (task - e->task2) * e->step2, n1 = n0 + e->step2 < j->hidden ? n0 + e->step2 : j->hidden;
-    e->down->run(&j->w->down[j->ids[i]], j->prep + e->xp_down, e->n, n0, n1, j->out + e->first * j->hidden, j->hidden,
+    e->down->run(&j->w->down[e->id], j->prep + e->xp_down, e->n, n0, n1, j->out + e->first * j->hidden, j->hidden,
                  cpu_worker_scratch(j->c, worker));
 }
 
@@ -157,17 +164,22 @@ static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
+/* In rows: what reading an expert's weights costs beside multiplying one row with them. */
+static int64_t expert_cost(const moe_expert *e) {
+    return e->n + 16;
+}
+
 /* Kernels, preparation offsets and task ranges of every active expert. Returns the tasks of both stages. */
 static void plan_experts(moe_job *j, size_t *prep_bytes, size_t *scratch, int64_t *most, int64_t *tasks1,
                          int64_t *tasks2) {
     cpu_backend *c = j->c;
     size_t p1 = 0, p2 = 0;
     *scratch = 0, *most = 0, *tasks1 = 0, *tasks2 = 0;
-    /* few active experts: cut each into ranges; many: one task an expert is balance enough */
-    int64_t parts = j->n_active >= 8 * c->threads ? 1 : 4;
+    int64_t all = 0;
+    for (int32_t i = 0; i < j->n_active; i++) all += expert_cost(&j->e[i]);
     for (int32_t i = 0; i < j->n_active; i++) {
         moe_expert *e = &j->e[i];
-        const lm_weight *g = &j->w->gate[j->ids[i]], *u = &j->w->up[j->ids[i]], *d = &j->w->down[j->ids[i]];
+        const lm_weight *g = &j->w->gate[e->id], *u = &j->w->up[e->id], *d = &j->w->down[e->id];
         e->gate = cpu_linear_impl(c, g, e->n);
         e->up = cpu_linear_impl(c, u, e->n);
         e->down = cpu_linear_impl(c, d, e->n);
@@ -181,6 +193,7 @@ static void plan_experts(moe_job *j, size_t *prep_bytes, size_t *scratch, int64_
         p2 += cpu_round64(e->down->prep_bytes(d, e->n));
         *scratch = larger(*scratch, larger(e->gate->scratch_bytes(g, e->n),
                                            larger(e->up->scratch_bytes(u, e->n), e->down->scratch_bytes(d, e->n))));
+        const int64_t parts = (expert_cost(e) * TASKS_PER_THREAD * c->threads + all - 1) / all;
         int64_t s1 = e->gate->n_step > e->up->n_step ? e->gate->n_step : e->up->n_step, s2 = e->down->n_step;
         e->step1 = (j->w->ffn / parts / s1 < 1 ? 1 : j->w->ffn / parts / s1) * s1;
         e->step2 = (j->hidden / parts / s2 < 1 ? 1 : j->hidden / parts / s2) * s2;
@@ -199,9 +212,9 @@ lm_status cpu_moe(lm_backend *b, const lm_moe_weights *w, const float *router, c
     if (m == 0) return LM_OK;
     size_t pairs = (size_t)m * (size_t)w->top_k, experts = (size_t)w->n_experts;
     size_t o_routes = 0, o_sorted = o_routes + cpu_round64(pairs * sizeof(route));
-    size_t o_e = o_sorted + cpu_round64(pairs * sizeof(int64_t)),
-           o_ids = o_e + cpu_round64(experts * sizeof(moe_expert));
-    size_t o_count = o_ids + cpu_round64(experts * sizeof(int32_t));
+    size_t o_e = o_sorted + cpu_round64(pairs * sizeof(int64_t));
+    size_t o_order = o_e + cpu_round64(experts * sizeof(moe_expert));
+    size_t o_count = o_order + cpu_round64(experts * sizeof(int32_t));
     size_t o_h = o_count + cpu_round64((experts + 1) * sizeof(int64_t));
     size_t o_up = o_h + cpu_round64(pairs * (size_t)w->ffn * sizeof(float));
     size_t o_out = o_up + cpu_round64(pairs * (size_t)w->ffn * sizeof(float));
@@ -211,7 +224,7 @@ lm_status cpu_moe(lm_backend *b, const lm_moe_weights *w, const float *router, c
     j.routes = (route *)(void *)(s + o_routes);
     j.sorted = (int64_t *)(void *)(s + o_sorted);
     j.e = (moe_expert *)(void *)(s + o_e);
-    j.ids = (int32_t *)(void *)(s + o_ids);
+    j.order = (int32_t *)(void *)(s + o_order);
     j.h = (float *)(void *)(s + o_h);
     j.up = (float *)(void *)(s + o_up);
     j.out = (float *)(void *)(s + o_out);
