@@ -165,6 +165,7 @@ static void cpu_destroy(lm_backend *b) {
     cpu_backend *c = cpu_of(b);
     cpu_release(b, LM_MEM_SCRATCH, c->prep.data, c->prep.bytes);
     cpu_release(b, LM_MEM_SCRATCH, c->shared.data, c->shared.bytes);
+    cpu_release(b, LM_MEM_SCRATCH, c->routing.data, c->routing.bytes);
     cpu_release(b, LM_MEM_SCRATCH, c->worker.data, c->worker.bytes);
     lm_pool_destroy(c->pool);
     free(c);

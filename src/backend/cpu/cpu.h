@@ -35,9 +35,10 @@ typedef struct cpu_backend {
     const lm_attn_impl *attn_few[LM_FORMAT_COUNT]; /* for few query rows, unless batch_invariant */
     const lm_kv_impl *kv[LM_FORMAT_COUNT];
     const lm_row_impl *row;
-    cpu_scratch prep;   /* prepared activations of one linear call */
-    cpu_scratch shared; /* attention partials, MoE buffers */
-    cpu_scratch worker; /* threads times worker_bytes */
+    cpu_scratch prep;    /* prepared activations of one linear call */
+    cpu_scratch shared;  /* attention partials, MoE buffers */
+    cpu_scratch routing; /* MoE: who goes where */
+    cpu_scratch worker;  /* threads times worker_bytes */
     size_t worker_bytes;
 } cpu_backend;
 
