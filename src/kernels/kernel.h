@@ -56,6 +56,9 @@ typedef struct lm_attn_args {
 typedef struct lm_attn_impl {
     size_t (*scratch_bytes)(int32_t d, int32_t r); /* a multiple of 64 */
     void (*chunk)(const lm_attn_args *a, void *scratch);
+    /** to = to * a + from * b, n elements; both products and their sum are rounded, so that all rows give the same
+     * bits. a = 0: to is not read, to = from * b. */
+    void (*merge)(float *to, float a, const float *from, float b, int64_t n);
 } lm_attn_impl;
 
 /* ---- op ROW: element-wise and row-wise pieces, all float32 ---------------------------------------------------- */

@@ -32,7 +32,8 @@ static row_widths widths_of(const lm_model *m) {
 size_t lm_workspace_row_bytes(const lm_model *model) {
     row_widths w = widths_of(model);
     size_t attention = 2 * w.q + 2 * w.kv, mlp = 2 * w.ffn, widest = w.ffn > w.hidden ? w.ffn : w.hidden;
-    size_t moe = w.experts ? w.experts + (size_t)model->h.top_k * (3 * (size_t)model->h.moe_ffn + 2 * w.hidden) : 0;
+    /* routing and sums of experts; what they compute is kept in batches of fixed size */
+    size_t moe = w.experts ? w.experts + (size_t)model->h.top_k * 8 + w.hidden : 0;
     size_t floats = 2 * w.hidden + (attention > mlp ? attention : mlp) + 2 * w.half + widest + moe;
     return floats * sizeof(float);
 }

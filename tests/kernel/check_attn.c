@@ -93,19 +93,36 @@ static double chain(int32_t n) {
     return 0x1p-23 * (1 + 0.75 * sqrt(n));
 }
 
-static void row_bounds(const attn_case *t, int32_t r, bounds *b) {
+/* What a class may lose besides: the rounding of queries and of e to its inputs, the error of an exponential that is no
+ * finer than that needs, and numbers that bfloat16 products take for zero.
+ */
+typedef struct losses {
+    double input, exponential, least;
+} losses;
+
+static losses losses_of(lm_numerics class) {
+    switch (class) {
+    case LM_NUMERICS_BF16: return (losses){0x1p-8, 0x1p-18, 0x1p-125};
+    case LM_NUMERICS_F16: return (losses){0x1p-15, 0x1p-23, 0x1p-125};
+    default: return (losses){0, 0, 0};
+    }
+}
+
+static void row_bounds(const attn_case *t, int32_t r, const losses *loss, bounds *b) {
     const double eps = 0x1p-23;
     const int32_t n = t->a.limit[r];
     double s[LM_KV_BLOCK], max = -INFINITY, largest = 0;
     for (int32_t p = 0; p < n; p++) {
-        double sum = 0, size = 0;
+        double sum = 0, size = 0, small = 0;
         for (int32_t d = 0; d < t->a.d; d++) {
             double x = (double)t->a.q[r * t->a.ldq + d] *
                        (double)check_get(t->type, t->a.kt, (size_t)d * LM_KV_BLOCK + (size_t)p);
             sum += x, size += fabs(x);
+            small += loss->least * (1 + fabs((double)t->a.q[r * t->a.ldq + d]) +
+                                    fabs((double)check_get(t->type, t->a.kt, (size_t)d * LM_KV_BLOCK + (size_t)p)));
         }
         s[p] = sum;
-        b->score[p] = chain(t->a.d) * size + 0x1p-140;
+        b->score[p] = (chain(t->a.d) + loss->input) * size + small + 0x1p-140;
         max = sum > max ? sum : max;
     }
     for (int32_t p = 0; p < n; p++) /* any score that may be the maximum */
@@ -114,10 +131,11 @@ static void row_bounds(const attn_case *t, int32_t r, bounds *b) {
     b->l = 0;
     for (int32_t p = 0; p < n; p++) {
         double e = exp(s[p] - max), error = b->score[p] + largest + eps * (2 + fabs(s[p] - max));
+        error += loss->exponential;
         b->e[p] = error < 1 ? e * error : fmax(1, e * exp(fmin(error, 80)));
         if (b->e[p] < 0x1p-125) b->e[p] = 0x1p-125;
         b->l += b->e[p] + 2 * eps * e;
-        b->e[p] += chain(n) * e;
+        b->e[p] += (chain(n) + loss->input) * e;
     }
 }
 
@@ -139,14 +157,15 @@ static void compare_row(check *c, const attn_case *got, const attn_case *want, i
     static bounds b;
     const int32_t n = got->a.limit[r], dims = got->a.d;
     if (n && !usable(got, r)) return;
-    row_bounds(got, r, &b);
+    const losses loss = losses_of(c->row->numerics);
+    row_bounds(got, r, &loss, &b);
     check_close(c, "max", r, (double)got->a.m[r], (double)want->a.m[r], b.m);
     check_close(c, "sum", r, (double)got->a.l[r], (double)want->a.l[r], b.l);
     for (int32_t d = 0; d < dims; d++) {
         double tolerance = 0;
         for (int32_t p = 0; p < n; p++) {
             double v = fabs((double)check_get(got->type, got->a.v, (size_t)p * (size_t)dims + (size_t)d));
-            tolerance += v * b.e[p];
+            tolerance += v * b.e[p] + loss.least;
         }
         tolerance += 0x1p-140;
         if (!check_close(c, "value", (int64_t)r * dims + d, (double)got->a.acc[(int64_t)r * dims + d],
@@ -223,6 +242,25 @@ static void invariant(check *c, attn_case t) {
         check_bits(c, "values beside rows that see NaN", t.a.acc + r * d, clean.a.acc + r * d, (size_t)d * 4);
     }
     check_frames(c);
+}
+
+/* Merging has one definition, to the bit. */
+static void merging(check *c) {
+    const lm_attn_impl *impl = c->row->impl, *ref = c->ref->impl;
+    for (int32_t n = 1; n < 140; n++) {
+        float *got = check_at_edge(c, (size_t)n * 4, 0), *from = check_at_edge(c, (size_t)n * 4, 0);
+        float *want = check_aligned(c, (size_t)n * 4);
+        check_fill(c, (check_kind)(n % 2 ? CHECK_PLAIN : CHECK_MIXED), got, (size_t)n);
+        check_fill(c, CHECK_PLAIN, from, (size_t)n);
+        memcpy(want, got, (size_t)n * 4);
+        const float a = n % 3 ? check_uniform(c, 0, 1) : 0, b = check_uniform(c, 0, 1);
+        if (n % 3 == 0) got[n / 2] = NAN;
+        impl->merge(got, a, from, b, n);
+        ref->merge(want, a, from, b, n);
+        check_bits(c, "merge", got, want, (size_t)n * 4);
+        check_frames(c);
+        check_release(c);
+    }
 }
 
 /* ---------------------------------------------------------------- bench */
@@ -315,7 +353,9 @@ void check_attn(check *c) {
             check_release(c);
             if (c->failures) return;
         }
-    if (!c->bench) return;
+    c->stage = "merge";
+    merging(c);
+    if (!c->bench || c->failures) return;
     c->stage = "bench";
     bench_decode(c, 64, 3, 1200, "decode: 3 heads, D 64 (SmolLM2), cold");
     bench_decode(c, 64, 3, 2, "decode: 3 heads, D 64, in cache");

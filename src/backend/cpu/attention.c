@@ -5,7 +5,11 @@
  * merged in order of position. How the work is cut among threads never changes that order. */
 #include "backend/cpu/cpu.h"
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
+
+#define TILE_ROWS 96 /* query rows of a tile: enough that widening or packing a block for them costs little */
+#define FEW_ROWS 15  /* up to here the float32 rows, which read a block as it is, are faster than any that pack it */
 
 /* ---------------------------------------------------------------- queries */
 
@@ -111,9 +115,15 @@ typedef struct attn_tile {
     const lm_attn_segment *g;
     int64_t i0, rows; /* rows [i0, i0+rows) of the segment */
     int32_t head;
-    int64_t chunks;  /* 1 + last position / LM_KV_BLOCK */
-    int64_t partial; /* first partial result of this tile (split work only) */
+    int64_t chunks; /* 1 + last position / LM_KV_BLOCK */
 } attn_tile;
+
+/* A tile whose chunks are computed apart, to be merged by whoever finishes the last one. */
+typedef struct attn_split {
+    attn_tile tile;
+    int64_t first; /* its first task, and partial result */
+    _Atomic int64_t left;
+} attn_split;
 
 typedef struct attn_job {
     cpu_backend *c;
@@ -126,9 +136,19 @@ typedef struct attn_job {
     int n_segments;
     int64_t tile_rows, n_tiles;
     int32_t group;
-    size_t kernel_scratch, worker_bytes;
-    float *partials; /* split work: per (tile, chunk): R * (D + 2) floats */
+    attn_split *splits; /* split work: [n_tiles] */
+    float *partials;    /* split work: per (tile, chunk): R * (D + 2) floats */
+    int64_t units;      /* split work: (tile, chunk) pairs */
 } attn_job;
+
+/* Decode and prefill may use different rows of the kernel table, but not under --batch-invariant. */
+static const lm_attn_impl *impl_of(const cpu_backend *c, lm_dtype kv, int64_t r) {
+    const lm_format format = cpu_kv_format(kv);
+    return !c->batch_invariant && r <= FEW_ROWS ? c->attn_few[format] : c->attn[format];
+}
+static const lm_attn_impl *impl_of_tile(const attn_job *j, const attn_tile *t) {
+    return impl_of(j->c, t->g->kv_dtype, t->rows * j->group);
+}
 
 static attn_tile tile_at(const attn_job *j, int64_t index) {
     attn_tile t = {0};
@@ -184,35 +204,30 @@ static void run_chunk(const attn_job *j, const attn_tile *t, int64_t chunk, cons
                       .ldq = s->d,
                       .d = s->d,
                       .r = (int32_t)(t->rows * j->group)};
-    j->c->attn[cpu_kv_format(t->g->kv_dtype)]->chunk(&a, scratch);
+    impl_of_tile(j, t)->chunk(&a, scratch);
 }
 
 /* Merges the chunk (m, l, acc) into the running (rm, rl, racc), row by row. */
-static void merge_chunk(int64_t r, int32_t d, float *rm, float *rl, float *racc, const float *m, const float *l,
-                        const float *acc) {
+static void merge_chunk(const lm_attn_impl *impl, int64_t r, int32_t d, float *rm, float *rl, float *racc,
+                        const float *m, const float *l, const float *acc) {
     for (int64_t i = 0; i < r; i++) {
         if (l[i] == 0.0f) continue;
-        if (rl[i] == 0.0f) {
-            rm[i] = m[i];
-            rl[i] = l[i];
-            memcpy(racc + i * d, acc + i * d, (size_t)d * sizeof(float));
-            continue;
-        }
         float top = rm[i] > m[i] ? rm[i] : m[i];
         float a = expf(rm[i] - top), b = expf(m[i] - top);
         rm[i] = top;
         rl[i] = rl[i] * a + l[i] * b;
-        for (int32_t e = 0; e < d; e++) racc[i * d + e] = racc[i * d + e] * a + acc[i * d + e] * b;
+        impl->merge(racc + i * d, a, acc + i * d, b, d);
     }
 }
 
 static void write_tile(const attn_job *j, const attn_tile *t, const float *l, const float *acc) {
-    int32_t d = j->s->d;
+    const int32_t d = j->s->d;
+    const lm_attn_impl *impl = impl_of_tile(j, t);
     for (int64_t i = 0; i < t->rows; i++) {
         float *out = j->out + (t->g->row + t->i0 + i) * j->ldo + (int64_t)t->head * j->group * d;
         for (int32_t g = 0; g < j->group; g++) {
             int64_t r = i * j->group + g;
-            for (int32_t e = 0; e < d; e++) out[g * d + e] = acc[r * d + e] / l[r];
+            impl->merge(out + g * d, 0.0f, acc + r * d, 1.0f / l[r], d);
         }
     }
 }
@@ -240,6 +255,7 @@ static size_t tile_scratch_layout(int64_t r, int32_t d, char *base, tile_scratch
     return 3 * rd + 5 * rr;
 }
 
+/* The first chunk, of which every row sees something, is where the sums begin. */
 static void run_tile(void *context, int64_t task, int worker) {
     attn_job *j = context;
     attn_tile t = tile_at(j, task);
@@ -247,70 +263,83 @@ static void run_tile(void *context, int64_t task, int worker) {
     tile_scratch s;
     tile_scratch_layout(j->tile_rows * j->group, j->s->d, cpu_worker_scratch(j->c, worker), &s);
     gather_queries(j, &t, s.q);
-    memset(s.rl, 0, (size_t)r * sizeof(float));
     const attn_tile after = tile_at(j, task + j->c->threads); /* what this thread may take next */
     for (int64_t chunk = 0; chunk < t.chunks; chunk++) {
         const void *next = chunk + 1 < t.chunks ? chunk_keys(j, &t, chunk + 1)
                            : after.g            ? chunk_keys(j, &after, 0)
                                                 : NULL;
+        if (chunk == 0) {
+            run_chunk(j, &t, chunk, next, s.q, s.limit, s.rm, s.rl, s.racc, s.kernel);
+            continue;
+        }
         run_chunk(j, &t, chunk, next, s.q, s.limit, s.m, s.l, s.acc, s.kernel);
-        merge_chunk(r, j->s->d, s.rm, s.rl, s.racc, s.m, s.l, s.acc);
+        merge_chunk(impl_of_tile(j, &t), r, j->s->d, s.rm, s.rl, s.racc, s.m, s.l, s.acc);
     }
     write_tile(j, &t, s.rl, s.racc);
 }
 
-/* Split work: few tiles, many chunks. First every (tile, chunk) on its own, then a merge per tile. */
+/* Split work: few tiles, many chunks. Every (tile, chunk) is a task; the last one of a tile to end merges them all, in
+ * order. */
 static float *partial_at(const attn_job *j, int64_t index) {
     return j->partials + index * j->tile_rows * j->group * (j->s->d + 2);
 }
 
-static attn_tile split_at(const attn_job *j, int64_t task, int64_t *chunk) {
+static attn_split *split_at(const attn_job *j, int64_t task) {
+    int64_t a = 0, b = j->n_tiles - 1;
+    while (a < b) {
+        int64_t mid = (a + b + 1) / 2;
+        if (j->splits[mid].first <= task)
+            a = mid;
+        else
+            b = mid - 1;
+    }
+    return &j->splits[a];
+}
+
+static void merge_split(const attn_job *j, const attn_split *split) {
+    const attn_tile *t = &split->tile;
+    const int64_t r = t->rows * j->group, r_max = j->tile_rows * j->group;
+    float *sum = partial_at(j, split->first);
+    for (int64_t chunk = 1; chunk < t->chunks; chunk++) {
+        const float *p = partial_at(j, split->first + chunk);
+        merge_chunk(impl_of_tile(j, t), r, j->s->d, sum, sum + r_max, sum + 2 * r_max, p, p + r_max, p + 2 * r_max);
+    }
+    write_tile(j, t, sum + r_max, sum + 2 * r_max);
+}
+
+static void run_split(void *context, int64_t task, int worker) {
+    attn_job *j = context;
+    const int64_t r_max = j->tile_rows * j->group, then = task + j->c->threads; /* what this thread may take next */
+    attn_split *split = split_at(j, task);
+    tile_scratch s;
+    tile_scratch_layout(r_max, j->s->d, cpu_worker_scratch(j->c, worker), &s);
+    gather_queries(j, &split->tile, s.q);
+    const void *next = NULL;
+    if (then < j->units) {
+        const attn_split *after = split_at(j, then);
+        next = chunk_keys(j, &after->tile, then - after->first);
+    }
+    float *p = partial_at(j, task);
+    run_chunk(j, &split->tile, task - split->first, next, s.q, s.limit, p, p + r_max, p + 2 * r_max, s.kernel);
+    if (atomic_fetch_sub(&split->left, 1) == 1) merge_split(j, split);
+}
+
+static lm_status plan_split(attn_job *j, lm_error *err) {
+    cpu_backend *c = j->c;
+    const size_t table = cpu_round64((size_t)j->n_tiles * sizeof(attn_split));
+    const size_t r = (size_t)(j->tile_rows * j->group), sums = (size_t)j->units * r * ((size_t)j->s->d + 2);
+    LM_TRY(cpu_reserve(c, &c->shared, table + sums * sizeof(float), "attention partials", err));
+    j->splits = c->shared.data;
+    j->partials = (float *)(void *)((char *)c->shared.data + table);
     int64_t first = 0;
     for (int64_t i = 0; i < j->n_tiles; i++) {
-        attn_tile t = tile_at(j, i);
-        if (task < first + t.chunks) {
-            *chunk = task - first;
-            t.partial = first;
-            return t;
-        }
-        first += t.chunks;
+        attn_split *split = &j->splits[i];
+        split->tile = tile_at(j, i);
+        split->first = first;
+        atomic_init(&split->left, split->tile.chunks);
+        first += split->tile.chunks;
     }
-    *chunk = 0;
-    return (attn_tile){0};
-}
-
-static void run_split_chunk(void *context, int64_t task, int worker) {
-    attn_job *j = context;
-    int64_t chunk, r_max = j->tile_rows * j->group;
-    attn_tile t = split_at(j, task, &chunk);
-    tile_scratch s;
-    tile_scratch_layout(r_max, j->s->d, cpu_worker_scratch(j->c, worker), &s);
-    gather_queries(j, &t, s.q);
-    float *p = partial_at(j, t.partial + chunk);
-    int64_t next_chunk;
-    const attn_tile after = split_at(j, task + j->c->threads, &next_chunk); /* what this thread may take next */
-    const void *next = after.g ? chunk_keys(j, &after, next_chunk) : NULL;
-    run_chunk(j, &t, chunk, next, s.q, s.limit, s.m, s.l, s.acc, s.kernel);
-    int64_t r = t.rows * j->group;
-    memcpy(p, s.m, (size_t)r * sizeof(float));
-    memcpy(p + r_max, s.l, (size_t)r * sizeof(float));
-    memcpy(p + 2 * r_max, s.acc, (size_t)(r * j->s->d) * sizeof(float));
-}
-
-static void run_split_merge(void *context, int64_t task, int worker) {
-    attn_job *j = context;
-    int64_t first = 0, r_max = j->tile_rows * j->group;
-    attn_tile t = tile_at(j, task);
-    for (int64_t i = 0; i < task; i++) first += tile_at(j, i).chunks;
-    tile_scratch s;
-    tile_scratch_layout(r_max, j->s->d, cpu_worker_scratch(j->c, worker), &s);
-    int64_t r = t.rows * j->group;
-    memset(s.rl, 0, (size_t)r * sizeof(float));
-    for (int64_t chunk = 0; chunk < t.chunks; chunk++) {
-        const float *p = partial_at(j, first + chunk);
-        merge_chunk(r, j->s->d, s.rm, s.rl, s.racc, p, p + r_max, p + 2 * r_max);
-    }
-    write_tile(j, &t, s.rl, s.racc);
+    return LM_OK;
 }
 
 lm_status cpu_attention(lm_backend *b, const lm_attn_shape *s, const float *q, int64_t ldq,
@@ -325,32 +354,28 @@ lm_status cpu_attention(lm_backend *b, const lm_attn_shape *s, const float *q, i
                   .segments = segments,
                   .n_segments = n_segments,
                   .group = s->heads / s->kv_heads};
-    int64_t longest = 0, units = 0;
+    int64_t longest = 0;
     for (int i = 0; i < n_segments; i++)
         if (segments[i].n > longest) longest = segments[i].n;
-    j.tile_rows = 96 / j.group < 1 ? 1 : 96 / j.group;
+    j.tile_rows = TILE_ROWS / j.group < 1 ? 1 : TILE_ROWS / j.group;
     if (j.tile_rows > longest) j.tile_rows = longest;
     if (longest == 0) return LM_OK;
     for (int i = 0; i < n_segments; i++) j.n_tiles += (segments[i].n + j.tile_rows - 1) / j.tile_rows * s->kv_heads;
     int64_t r = j.tile_rows * j.group;
     size_t kernel = 0;
-    for (int i = 0; i < n_segments; i++) {
-        size_t n = c->attn[cpu_kv_format(segments[i].kv_dtype)]->scratch_bytes(s->d, (int32_t)r);
-        if (n > kernel) kernel = n;
-    }
+    for (int i = 0; i < n_segments; i++)
+        for (int few = 0; few < 2; few++) { /* a segment's last tile may have few rows */
+            size_t n = impl_of(c, segments[i].kv_dtype, few ? 1 : r)->scratch_bytes(s->d, (int32_t)r);
+            if (n > kernel) kernel = n;
+        }
     LM_TRY(cpu_reserve_worker(c, tile_scratch_layout(r, s->d, NULL, NULL) + kernel, err));
-    bool split = j.n_tiles < (int64_t)c->threads * 8;
-    if (split) {
-        for (int64_t i = 0; i < j.n_tiles; i++) units += tile_at(&j, i).chunks;
-        split = units > j.n_tiles;
-    }
-    if (!split || c->threads == 1) {
+    bool split = j.n_tiles < (int64_t)c->threads * 8 && c->threads > 1;
+    for (int64_t i = 0; i < j.n_tiles && split; i++) j.units += tile_at(&j, i).chunks;
+    if (!split || j.units == j.n_tiles) {
         lm_pool_run(c->pool, j.n_tiles, run_tile, &j);
         return LM_OK;
     }
-    LM_TRY(cpu_reserve(c, &c->shared, (size_t)(units * r * (s->d + 2)) * sizeof(float), "attention partials", err));
-    j.partials = c->shared.data;
-    lm_pool_run(c->pool, units, run_split_chunk, &j);
-    lm_pool_run(c->pool, j.n_tiles, run_split_merge, &j);
+    LM_TRY(plan_split(&j, err));
+    lm_pool_run(c->pool, j.units, run_split, &j);
     return LM_OK;
 }

@@ -165,6 +165,7 @@ static void cpu_destroy(lm_backend *b) {
     cpu_backend *c = cpu_of(b);
     cpu_release(b, LM_MEM_SCRATCH, c->prep.data, c->prep.bytes);
     cpu_release(b, LM_MEM_SCRATCH, c->shared.data, c->shared.bytes);
+    cpu_release(b, LM_MEM_SCRATCH, c->routing.data, c->routing.bytes);
     cpu_release(b, LM_MEM_SCRATCH, c->worker.data, c->worker.bytes);
     lm_pool_destroy(c->pool);
     free(c);
@@ -209,6 +210,8 @@ lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **
         c->matmat[f] = select_impl(c, LM_OP_MATMAT, (lm_format)f);
         c->matvec_rows[f] = matvec_rows(c, (lm_format)f);
         c->attn[f] = select_impl(c, LM_OP_ATTN, (lm_format)f);
+        const lm_kernel_row *few = lm_kernel_select(LM_OP_ATTN, (lm_format)f, LM_LAYOUT_MLX, LM_NUMERICS_F32, c->flags);
+        c->attn_few[f] = few ? few->impl : NULL;
         c->kv[f] = select_impl(c, LM_OP_KV, (lm_format)f);
     }
     c->row = select_impl(c, LM_OP_ROW, LM_FORMAT_F32);

@@ -32,11 +32,13 @@ typedef struct cpu_backend {
     const lm_linear_impl *matvec[LM_FORMAT_COUNT], *matmat[LM_FORMAT_COUNT];
     int matvec_rows[LM_FORMAT_COUNT]; /* up to so many rows MATVEC is the faster one */
     const lm_attn_impl *attn[LM_FORMAT_COUNT];
+    const lm_attn_impl *attn_few[LM_FORMAT_COUNT]; /* for few query rows, unless batch_invariant */
     const lm_kv_impl *kv[LM_FORMAT_COUNT];
     const lm_row_impl *row;
-    cpu_scratch prep;   /* prepared activations of one linear call */
-    cpu_scratch shared; /* attention partials, MoE buffers */
-    cpu_scratch worker; /* threads times worker_bytes */
+    cpu_scratch prep;    /* prepared activations of one linear call */
+    cpu_scratch shared;  /* attention partials, MoE buffers */
+    cpu_scratch routing; /* MoE: who goes where */
+    cpu_scratch worker;  /* threads times worker_bytes */
     size_t worker_bytes;
 } cpu_backend;
 

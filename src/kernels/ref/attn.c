@@ -43,11 +43,18 @@ static inline void one_row(const lm_attn_args *a, int32_t r, double *s, load_fn 
     a->l[r] = (float)sum;
 }
 
+static void merge(float *to, float a, const float *from, float b, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        const float y = from[i] * b;
+        to[i] = a == 0.0f ? y : to[i] * a + y;
+    }
+}
+
 #define DEFINE_ATTN(type)                                                       \
     static void chunk_##type(const lm_attn_args *a, void *scratch) {            \
         for (int32_t r = 0; r < a->r; r++) one_row(a, r, scratch, load_##type); \
     }                                                                           \
-    const lm_attn_impl lm_attn_##type##__scalar = {scratch_bytes, chunk_##type}
+    const lm_attn_impl lm_attn_##type##__scalar = {scratch_bytes, chunk_##type, merge}
 DEFINE_ATTN(f32);
 DEFINE_ATTN(f16);
 DEFINE_ATTN(bf16);

@@ -332,6 +332,18 @@ static size_t scratch_bytes(int32_t d, int32_t r) {
     return floats * sizeof(float);
 }
 
+INLINE vf merged(vf to, float a, vf from, float b) {
+    const vf y = vf_mul(from, vf_set1(b));
+    return a == 0.0f ? y : vf_add(vf_mul(to, vf_set1(a)), y);
+}
+
+static void merge(float *to, float a, const float *from, float b, int64_t n) {
+    int64_t i = 0;
+    for (; i + VF_LANES <= n; i += VF_LANES) vf_store(to + i, merged(vf_load(to + i), a, vf_load(from + i), b));
+    const int32_t rest = (int32_t)(n - i);
+    if (rest) vf_store_n(to + i, rest, merged(vf_load_n(to + i, rest), a, vf_load_n(from + i, rest), b));
+}
+
 #define DEFINE_ATTN(type, symbol)                                    \
     static void chunk_##type(const lm_attn_args *a, void *scratch) { \
         if (a->r >= MANY_ROWS)                                       \
@@ -339,5 +351,5 @@ static size_t scratch_bytes(int32_t d, int32_t r) {
         else                                                         \
             few_rows(a, type, tiles_##type, scratch);                \
     }                                                                \
-    const lm_attn_impl symbol = {scratch_bytes, chunk_##type};
+    const lm_attn_impl symbol = {scratch_bytes, chunk_##type, merge};
 #endif

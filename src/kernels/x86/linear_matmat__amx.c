@@ -7,13 +7,12 @@
  * Activations: blocks of 16 rows, [k/32][16][32] bfloat16: a tile each. Weights: panels of panel_bf16.h, BP_KC inputs
  * of up to PANELS_N * NR outputs in the second-level cache. 2 x 2 tiles of sums: 4 loads for 4 products. Every output:
  * one chain per block of BP_KC inputs, the blocks added in order; so M and the split of N leave no trace in the bits.
- *
- * The instructions are written out: gcc 12's intrinsics for ldtilecfg and tileloadd don't tell the compiler which
- * memory they read, so that it drops the stores before them. */
+ */
 #if defined(__x86_64__)
+#include "kernels/x86/amx_tiles.h"
 #include "kernels/x86/panel_bf16.h"
 
-#define BLOCK 16    /* rows of a tile */
+#define BLOCK AMX_ROWS
 #define PANELS_N 16 /* panels dequantized together */
 #define TILE_HALVES (BLOCK * 32)
 
@@ -22,31 +21,6 @@ typedef struct amx_scratch {
     _Alignas(64) float sums[4][BLOCK * VL];
     bp_words words;
 } amx_scratch;
-
-/* ---- the instructions ---- */
-
-/* Palette 1: eight tiles of 16 rows of 64 bytes. */
-typedef struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config;
-_Static_assert(sizeof(tile_config) == 64, "what ldtilecfg reads");
-
-static void tiles_begin(void) {
-    tile_config c = {.palette = 1};
-    for (int i = 0; i < 8; i++) c.row_bytes[i] = 64, c.rows[i] = BLOCK;
-    __asm__ __volatile__("ldtilecfg %0" ::"m"(c));
-}
-static void tiles_end(void) {
-    __asm__ __volatile__("tilerelease");
-}
-#define TILE_ZERO(t) __asm__ __volatile__("tilezero %%tmm" #t ::)
-#define TILE_LOAD(t, from, stride) \
-    __asm__ __volatile__("tileloadd (%0,%1,1), %%tmm" #t ::"r"(from), "r"((size_t)(stride)) : "memory")
-#define TILE_STORE(t, to, stride) \
-    __asm__ __volatile__("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(to), "r"((size_t)(stride)) : "memory")
-#define TILE_MULTIPLY(c, a, b) __asm__ __volatile__("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 
 /* ---- activations ---- */
 
