@@ -8,9 +8,7 @@
 #define LM_X86_FIXED16_H
 #include "kernels/x86/vec_avx512.h"
 
-#include "kernels/rows.h"
-#include "kernels/unpack.h"
-#include "kernels/x86/unroll.h"
+#include "kernels/x86/matvec_parts.h"
 
 #define FX_TOP 32639 /* 127 * 256 + 127: both bytes stay within [-127, 127] but for low's -128 */
 
@@ -40,7 +38,7 @@ static inline float fx_group(const float *x, int64_t n, int8_t *high, int8_t *lo
     return step;
 }
 
-/* The first `bytes` of a block of packed codes, E = fx_lane_codes(bits) of them to every lane. Where codes cross bytes,
+/* The first `bytes` of a block of packed codes, E = mv_lane_codes(bits) of them to every lane. Where codes cross bytes,
  * every 16 bits get two whole codes of 5 or 6 bits, four of 3, from bit 0 on. */
 INLINE vi fx_load(const uint8_t *p, int bits, int64_t bytes) {
     if (bits == 2 || bits == 4 || bits == 8) return vi_load_n(p, bytes);
@@ -70,8 +68,4 @@ INLINE vi fx_codes(vi v, int bits, int part) {
     return _mm512_ternarylogic_epi32(vi_and(v, low), second, vi_set1(one * 0x01000100), 0xf8); /* a | (b & c) */
 }
 
-/* E: whole codes in a lane of fx_load. */
-INLINE int fx_lane_codes(int bits) {
-    return bits == 2 ? 16 : bits < 5 ? 8 : 4;
-}
 #endif

@@ -18,13 +18,13 @@ INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t
                 void *scratch) {
     fx_scratch *s = scratch;
     const int quads = w->group / 4;
-    const int64_t tiles = (m + MR - 1) / MR; /* of about the same height */
-    for (int64_t n = n0; n < n1; n += PANELS * NR)
+    const int64_t tiles = (m + MR - 1) / MR;         /* of about the same height */
+    const int64_t wide = m <= MR ? NR : PANELS * NR; /* one tile of rows: panels needn't wait for each other */
+    for (int64_t n = n0; n < n1; n += wide)
         for (int64_t k0 = 0; k0 < w->k; k0 += KC) {
-            const int64_t kc = w->k - k0 < KC ? w->k - k0 : KC, end = n1 - n < PANELS * NR ? n1 : n + PANELS * NR;
+            const int64_t kc = w->k - k0 < KC ? w->k - k0 : KC, end = n1 - n < wide ? n1 : n + wide;
             const fx_row *x = (const fx_row *)xp + k0 / KC * m;
-            for (int64_t at = n; at < end; at += VL)
-                strip(bits, w, at, n1 - 1, k0, kc, &s->panel[(at - n) / NR], (int)((at - n) % NR), &s->groups);
+            unpack(bits, w, n, end, n1 - 1, k0, kc, s->panel, &s->groups);
             for (int64_t t = 0; t < tiles; t++) {
                 const int64_t i = m * t / tiles, rows = m * (t + 1) / tiles - i;
                 for (int64_t p = n; p < end; p += NR) {

@@ -75,8 +75,7 @@ INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t
             const int64_t kc = w->k - k0 < KC ? w->k - k0 : KC, end = n1 - n < PANELS_N * NR ? n1 : n + PANELS_N * NR;
             const int groups = (int)(kc / w->group);
             const fx_row *x = (const fx_row *)xp + k0 / KC * m;
-            for (int64_t at = n; at < end; at += VL)
-                strip(bits, w, at, n1 - 1, k0, kc, &s->panel[(at - n) / NR], (int)((at - n) % NR), &s->groups);
+            unpack(bits, w, n, end, n1 - 1, k0, kc, s->panel, &s->groups);
             for (int64_t i = 0; i < m; i += BLOCK)
                 for (int64_t p = n; p < end; p += NR) {
                     const int64_t rows = m - i < BLOCK ? m - i : BLOCK, cols = end - p < NR ? end - p : NR;

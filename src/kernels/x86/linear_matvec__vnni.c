@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * linear_matvec__vnni.c: MATVEC rows of class F16: activations in two planes of bytes (fixed16.h) against the exact
- * codes by vpdpbusd. run: a block of 16 lanes times E codes
- * (as in matvec.h); sums of codes times high and times low bytes are joined as integers, converted once, and multiplied
- * by scale * step. Scales and biases are taken for 16 groups at a time. Every output: one chain over blocks and one
- * over biases, whatever runs beside it. */
+ * codes by vpdpbusd. run: a block of 16 lanes times E codes (as in matvec.h); sums of codes times high and times low
+ * bytes are joined as integers, converted once, and multiplied by scale * step. Scales and biases are taken for 16
+ * groups at a time. Every output: one chain over blocks and one over biases, whatever runs beside it. */
 #if defined(__x86_64__)
 #include "kernels/x86/fixed16.h"
-#include "kernels/x86/matvec_parts.h"
 
 #define QV_OUTS 2           /* outputs together, which share the loads of x, ... */
 #define QV_LONG 6144        /* ... where K is larger and planes crowd the first-level cache */
@@ -191,17 +189,13 @@ INLINE void qv_rows(int bits, int rows, int outs, const lm_weight *w, const qv_s
 /* Up to MV_ROWS rows against outputs n0..n1. */
 INLINE void qv_some(int bits, const lm_weight *w, const qv_shape *s, const char *x, int64_t m, int64_t n0, int64_t n1,
                     float *y, int64_t ldy) {
-    switch (m) {
-    case 1:
-        if (s->outs > 1)
-            qv_rows(bits, 1, QV_OUTS, w, s, x, n0, n1, y, ldy);
-        else
-            qv_rows(bits, 1, 1, w, s, x, n0, n1, y, ldy);
-        break;
-    case 2: qv_rows(bits, 2, 1, w, s, x, n0, n1, y, ldy); break;
-    case 3: qv_rows(bits, 3, 1, w, s, x, n0, n1, y, ldy); break;
-    default: qv_rows(bits, 4, 1, w, s, x, n0, n1, y, ldy); break;
-    }
+#define ROWS(rows)                                             \
+    if (rows == 1 && s->outs > 1)                              \
+        qv_rows(bits, rows, QV_OUTS, w, s, x, n0, n1, y, ldy); \
+    else                                                       \
+        qv_rows(bits, rows, 1, w, s, x, n0, n1, y, ldy)
+    MV_NEXT_ROWS(m, ROWS)
+#undef ROWS
 }
 
 INLINE void qv_run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y,

@@ -67,10 +67,13 @@ static void prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, in
 
 /* ---- weights ---- */
 
-/* Outputs n..n+VL (those past n_last repeat it), inputs k0..k0+kc, to lanes of a panel from `lane` on. */
-INLINE void strip(int bits, const lm_weight *w, int64_t n, int64_t n_last, int64_t k0, int64_t kc, fx_panel *to,
-                  int lane, mm_groups *s) {
-    const int codes = fx_lane_codes(bits), block = VL * codes, groups = (int)(kc / w->group);
+/* Outputs n..n+VL (those past n_last repeat it), inputs k0..k0+kc, to lanes of a panel from `lane` on. next_n, next_k:
+ * where the strip after this one begins; it is asked for. */
+INLINE void strip(int bits, const lm_weight *w, int64_t n, int64_t n_last, int64_t k0, int64_t kc, int64_t next_n,
+                  int64_t next_k, fx_panel *to, int lane, mm_groups *s) {
+    const int64_t all = w->k / w->group, scale_bytes = w->scale_type == LM_DTYPE_F32 ? 4 : 2;
+    const intptr_t ahead = (next_n - n) * (intptr_t)w->row_bytes + (next_k - k0) * bits / 8;
+    const int codes = mv_lane_codes(bits), block = VL * codes, groups = (int)(kc / w->group);
     const uint8_t *row[VL];
     for (int i = 0; i < VL; i++)
         row[i] = (const uint8_t *)w->data + (size_t)(n + i < n_last ? n + i : n_last) * w->row_bytes +
@@ -79,15 +82,34 @@ INLINE void strip(int bits, const lm_weight *w, int64_t n, int64_t n_last, int64
     for (int64_t k = 0; k < kc; k += block) {
         const int64_t there = kc - k < block ? kc - k : block;
         vi t[VL];
-        UNROLL for (int i = 0; i < VL; i++) t[i] = fx_load(row[i] + k * bits / 8, bits, there * bits / 8);
+        UNROLL for (int i = 0; i < VL; i++) {
+            _mm_prefetch((const char *)((uintptr_t)(row[i] + k * bits / 8) + (uintptr_t)ahead), _MM_HINT_T0);
+            t[i] = fx_load(row[i] + k * bits / 8, bits, there * bits / 8);
+        }
         vi_transpose(t);
         UNROLL for (int i = 0; i < VL; i++) UNROLL for (int part = 0; part < codes / 4; part++) if (i * codes < there)
             vi_store(out + (k + i * codes + 4 * part) / 4 * NR, fx_codes(t[i], bits, part));
+    }
+    for (int64_t i = 0; i < VL; i++) {
+        const uintptr_t at = (uintptr_t)(((next_n + i) * all + next_k / w->group) * scale_bytes);
+        _mm_prefetch((const char *)((uintptr_t)w->scales + at), _MM_HINT_T0);
+        _mm_prefetch((const char *)((uintptr_t)w->biases + at), _MM_HINT_T0);
     }
     mm_scales(w, n, n_last, k0 / w->group, groups, s);
     for (int g = 0; g < groups; g++) {
         vf_store(to->scales + g * NR + lane, vf_load(s->scales[g]));
         vf_store(to->biases + g * NR + lane, vf_load(s->biases[g]));
+    }
+}
+
+/* Panels of outputs n..end, inputs k0..k0+kc; `last` is the last output there is. */
+INLINE void unpack(int bits, const lm_weight *w, int64_t n, int64_t end, int64_t last, int64_t k0, int64_t kc,
+                   fx_panel *panels, mm_groups *s) {
+    for (int64_t at = n; at < end; at += VL) {
+        const bool row_of_strips_ends = at + VL >= end, k_ends = k0 + kc >= w->k;
+        const int64_t next_n = row_of_strips_ends && !k_ends ? n : at + VL;
+        const int64_t next_k = !row_of_strips_ends ? k0 : k_ends ? 0 : k0 + kc;
+        strip(bits, w, at, last, k0, kc, next_n, next_k, &panels[(at - n) / NR], (int)((at - n) % NR), s);
     }
 }
 
