@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: MIT
  * bench_linear.c: speed of the linear rows: best of many runs, against the machine's own roofs, which it measures first
- * (FMA rate of one thread, read bandwidth of all). Weights rotate through more memory than the caches hold.
+ * (matrix peaks of one thread, read bandwidth of all). Up to FEW_ROWS rows weights rotate through more memory than the
+ * caches hold.
  *   bench_linear [-t THREADS] [-s SECONDS] [-g GROUP] [-f FORMAT] [-o matvec|matmat] [-r NAME] [-w MIB] [-p GFLOPS]
  *                [M N K]...
- * -r: only rows whose name contains NAME; -w: bytes of weights that rotate; -p: FMA peak of one thread. Results are
- * logged in docs/speed/cpu.md. */
+ *   bench_linear --all [-t THREADS] [-s SECONDS] [-g GROUP] [-r NAME]    a table of every row, in Markdown
+ * -r: only rows whose name contains NAME; -w: bytes of weights that rotate; -p: FMA peak of one thread, instead of
+ * measuring it. Results are logged in docs/speed/cpu.md. */
 #include "base/clock.h"
 #include "base/pool.h"
+#include "kernels/peak.h"
 #include "linear_case.h"
+#include <getopt.h>
 #include <time.h>
 #include <unistd.h>
 
 #define POOL_BYTES ((size_t)256 << 20) /* read for the roof */
+#define FEW_ROWS 8
 
 /* Seconds: of this thread alone where it is the only one, so that a busy machine shows less. */
 static double now_seconds(int threads) {
@@ -48,8 +53,29 @@ static void run_part(void *context, int64_t item, int worker) {
 }
 
 typedef struct roof {
-    double gflops, gbytes;
+    double peak[LM_PEAK_COUNT], gbytes; /* GFLOP/s or GOP/s, GB/s, of all threads; 0: not here */
 } roof;
+
+/* Best of some runs of one thread, in 1e9 operations a second. */
+static double measure_peak(lm_peak kind) {
+    const lm_peak_impl *impl = lm_peak_select(kind, lm_cpu_flags());
+    const int64_t rounds = 200000;
+    double best = 0;
+    for (int i = 0; impl && i < 10; i++) {
+        double t = now_seconds(1);
+        impl->run(rounds);
+        t = now_seconds(1) - t;
+        if ((double)rounds * impl->operations / t > best) best = (double)rounds * impl->operations / t;
+    }
+    return best * 1e-9;
+}
+
+/* What the instructions of a row could reach: two products of bytes make one of class F16. AMX tiles: not measured. */
+static double peak_of(const lm_kernel_row *row, const roof *top) {
+    if (row->needs == LM_CPU_AMX) return 0;
+    if (row->needs == LM_CPU_VNNI) return top->peak[LM_PEAK_INT8] / 2;
+    return row->numerics == LM_NUMERICS_BF16 ? top->peak[LM_PEAK_BF16] : top->peak[LM_PEAK_F32];
+}
 
 static void read_part(void *context, int64_t item, int worker) {
     const uint64_t *p = (const uint64_t *)context + (size_t)item * (POOL_BYTES / 64 / 8);
@@ -73,11 +99,16 @@ static double measure_read(lm_pool *pool, double seconds) {
     return best * 1e-9;
 }
 
-static void bench_row(const lm_kernel_row *row, lm_pool *pool, int threads, double seconds, int group, size_t rotate,
-                      const int64_t *s, roof top) {
+typedef struct result {
+    double seconds, prep, gbytes, gflops; /* a run, its preparation; GB/s of weights, GFLOP/s */
+    int group;
+} result;
+
+static result measure_row(const lm_kernel_row *row, lm_pool *pool, int threads, double seconds, int group,
+                          size_t rotate, const int64_t *s) {
     int64_t m = s[0], n = s[1], k = s[2];
     linear_case first = linear_make(row->format, group, LM_DTYPE_F16, m, n, k, 1);
-    size_t n_cases = row->op == LM_OP_MATVEC ? rotate / first.w.bytes + 1 : 1;
+    size_t n_cases = row->op == LM_OP_MATVEC || m <= FEW_ROWS ? rotate / first.w.bytes + 1 : 1;
     if (n_cases > 200) n_cases = 200;
     linear_case *cases = calloc(n_cases, sizeof *cases);
     if (!cases) abort();
@@ -118,23 +149,56 @@ static void bench_row(const lm_kernel_row *row, lm_pool *pool, int threads, doub
         double t = (now_seconds(threads) - t0) / (double)round;
         if (t < best) best = t, prep = in_prep / (double)round;
     }
-    double gb = (double)first.w.bytes / best * 1e-9, gf = 2.0 * (double)(m * n * k) / best * 1e-9;
-    printf("%-7s %-28s g%-3d %5d x %6d x %6d  t%d %9.1f us (prep %4.1f%%) %6.1f GB/s %4.0f%% %7.1f GFLOP/s %4.0f%%\n",
-           row->op == LM_OP_MATVEC ? "matvec" : "matmat", row->name, first.w.group, (int)m, (int)n, (int)k, threads,
-           best * 1e6, 100 * prep / best, gb, 100 * gb / top.gbytes, gf, 100 * gf / top.gflops);
-    fflush(stdout);
+    const result r = {best, prep, (double)first.w.bytes / best * 1e-9, 2.0 * (double)(m * n * k) / best * 1e-9,
+                      first.w.group};
     free(j.xp), free(j.scratch);
     for (size_t i = 1; i < n_cases; i++) free(cases[i].memory[0]);
     linear_free(&first);
     free(cases);
+    return r;
+}
+
+static void bench_row(const lm_kernel_row *row, lm_pool *pool, int threads, double seconds, int group, size_t rotate,
+                      const int64_t *s, const roof *top) {
+    const result r = measure_row(row, pool, threads, seconds, group, rotate, s);
+    printf("%-7s %-28s g%-3d %5d x %6d x %6d  t%d %9.1f us (prep %4.1f%%) %6.1f GB/s %4.0f%% %7.1f GFLOP/s",
+           row->op == LM_OP_MATVEC ? "matvec" : "matmat", row->name, r.group, (int)s[0], (int)s[1], (int)s[2], threads,
+           r.seconds * 1e6, 100 * r.prep / r.seconds, r.gbytes, 100 * r.gbytes / top->gbytes, r.gflops);
+    const double peak = peak_of(row, top);
+    if (peak > 0) printf(" %4.0f%%", 100 * r.gflops / peak);
+    printf("\n");
+    fflush(stdout);
+}
+
+/* One line of the table: one row of activations (both ops), 8, and, MATMAT, 512. */
+static void table_row(const lm_kernel_row *row, lm_pool *pool, int threads, double seconds, int group,
+                      const roof *top) {
+    const int64_t one[] = {1, 4096, 2560}, few[] = {8, 4096, 2560}, many[] = {512, 4096, 2560};
+    const result a = measure_row(row, pool, threads, seconds, group, POOL_BYTES, one);
+    const result b = measure_row(row, pool, threads, seconds, group, POOL_BYTES, few);
+    static const char *const classes[] = {"", "f32", "f16", "bf16", "int8"};
+    printf("| %s | %s | %s | %.1f | %.0f %% | %.0f |", row->op == LM_OP_MATVEC ? "matvec" : "matmat", row->name,
+           classes[row->numerics], a.gbytes, 100 * a.gbytes / top->gbytes, b.gflops);
+    if (row->op == LM_OP_MATMAT) {
+        const result c = measure_row(row, pool, threads, seconds, group, POOL_BYTES, many);
+        const double peak = peak_of(row, top);
+        printf(" %.0f |", c.gflops);
+        if (peak > 0) printf(" %.0f %%", 100 * c.gflops / peak);
+        printf(" |\n");
+    } else
+        printf(" | |\n");
+    fflush(stdout);
 }
 
 int main(int argc, char **argv) {
     int threads = 1, group = 32, option;
     size_t rotate = POOL_BYTES;
-    double seconds = 0.3, gflops = 118.2;
+    double seconds = 0.3, gflops = 0;
+    bool all = false;
+    static const struct option longs[] = {{"all", no_argument, NULL, 'a'}, {NULL, 0, NULL, 0}};
     const char *name = "", *op = "", *format = "";
-    while ((option = getopt(argc, argv, "t:s:g:f:o:r:p:w:")) != -1) switch (option) {
+    while ((option = getopt_long(argc, argv, "t:s:g:f:o:r:p:w:", longs, NULL)) != -1) switch (option) {
+        case 'a': all = true; break;
         case 't': threads = (int)strtol(optarg, NULL, 10); break;
         case 's': seconds = atof(optarg); break;
         case 'g': group = (int)strtol(optarg, NULL, 10); break;
@@ -148,8 +212,14 @@ int main(int argc, char **argv) {
     lm_pool *pool;
     lm_error err;
     if (lm_pool_create(threads, &pool, &err)) return 1;
-    roof top = {gflops * threads, measure_read(pool, 2 * seconds)};
-    printf("%d threads; read %.1f GB/s; float32 FMA peak taken as %.1f GFLOP/s\n", threads, top.gbytes, top.gflops);
+    roof top = {.gbytes = measure_read(pool, 2 * seconds)};
+    for (int i = 0; i < LM_PEAK_COUNT; i++) top.peak[i] = measure_peak((lm_peak)i) * threads;
+    if (gflops > 0) top.peak[LM_PEAK_F32] = gflops * threads;
+    printf("%d threads; read %.1f GB/s; float32 %.1f, bf16 %.1f GFLOP/s, int8 %.1f GOP/s\n", threads, top.gbytes,
+           top.peak[LM_PEAK_F32], top.peak[LM_PEAK_BF16], top.peak[LM_PEAK_INT8]);
+    if (all)
+        printf("\n| op | row | class | 1 row, GB/s | of read | 8 rows, GFLOP/s | 512 rows, GFLOP/s | of peak |\n"
+               "|---|---|---|---:|---:|---:|---:|---:|\n");
     static const int64_t shapes[][3] = {
         {1, 576, 576}, {1, 1536, 576}, {1, 9728, 2560}, {4, 1536, 576}, {512, 1536, 576}};
     for (size_t r = 0; r < N_LINEAR_ROWS; r++) {
@@ -158,14 +228,16 @@ int main(int argc, char **argv) {
             !strstr(lm_format_name(row->format), format) ||
             strncmp(op, row->op == LM_OP_MATVEC ? "matvec" : "matmat", strlen(op)) || (!*name && !row->rank))
             continue;
-        if (optind + 2 < argc)
+        if (all)
+            table_row(row, pool, threads, seconds, group, &top);
+        else if (optind + 2 < argc)
             for (int i = optind; i + 2 < argc; i += 3)
                 bench_row(row, pool, threads, seconds, group, rotate,
-                          (int64_t[]){atoll(argv[i]), atoll(argv[i + 1]), atoll(argv[i + 2])}, top);
+                          (int64_t[]){atoll(argv[i]), atoll(argv[i + 1]), atoll(argv[i + 2])}, &top);
         else
             for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
                 if (shapes[i][0] < 16 || row->op == LM_OP_MATMAT)
-                    bench_row(row, pool, threads, seconds, group, rotate, shapes[i], top);
+                    bench_row(row, pool, threads, seconds, group, rotate, shapes[i], &top);
     }
     lm_pool_destroy(pool);
     return 0;

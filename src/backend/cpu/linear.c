@@ -58,11 +58,15 @@ static void run_task(void *context, int64_t task, int worker) {
     if (t->item->bias) add_bias(t->item, j->m, n0, n1);
 }
 
-/* Outputs per task: enough tasks to balance the threads, each a multiple of the kernel's step. */
-static int64_t task_step(const cpu_backend *c, const lm_linear_impl *impl, int64_t n) {
-    int64_t want = n / ((int64_t)c->threads * 6);
-    int64_t steps = want / impl->n_step;
-    return (steps < 1 ? 1 : steps) * impl->n_step;
+/* Outputs per task, a multiple of the kernel's step: as many tasks for every thread, and enough of them. With many rows
+ * a task is wide enough that the rows are streamed few times. */
+static int64_t task_step(const cpu_backend *c, const lm_linear_impl *impl, int64_t n, int64_t m) {
+    const int64_t even = n / c->threads;
+    int64_t want = even / 6;
+    if (m >= 32 && want < 128) want = even < 128 ? even : 128;
+    if (want < impl->n_step) want = impl->n_step;
+    const int64_t rounds = (n + want * c->threads - 1) / (want * c->threads), tasks = rounds * c->threads;
+    return (n + tasks * impl->n_step - 1) / (tasks * impl->n_step) * impl->n_step;
 }
 
 static int64_t common_multiple(int64_t a, int64_t b) {
@@ -95,7 +99,7 @@ lm_status cpu_linear(lm_backend *b, const float *x, int64_t ldx, int64_t m, cons
         if (t->prepare) prep_bytes += cpu_round64(t->impl->prep_bytes(items[i].w, m));
         size_t s = t->impl->scratch_bytes(items[i].w, m);
         if (s > scratch) scratch = s;
-        t->step = task_step(c, t->impl, items[i].w->n);
+        t->step = task_step(c, t->impl, items[i].w->n, m);
         t->first_task = tasks;
         tasks += (items[i].w->n + t->step - 1) / t->step;
     }

@@ -2,18 +2,18 @@
  * attn__amx.c: attention over one block on AMX tiles (attn_pairs.h): bfloat16 keys and values in class BF16, float16
  * ones as high + low parts in class F16. 2 x 2 tiles of sums: 32 rows by 32 columns. */
 #if defined(__x86_64__)
-#include "kernels/x86/amx_tiles.h"
-#define PAIRS_MR (2 * AMX_ROWS)
-#define PAIRS_STEP AMX_ROWS
+#include "kernels/x86/tiles.h"
+#define PAIRS_MR (2 * BLOCK)
+#define PAIRS_STEP BLOCK
 #define PAIRS_PASS false
-#define PAIRS_BEGIN() tiles_begin()
+#define PAIRS_BEGIN() tiles_begin(16)
 #define PAIRS_END() tiles_end()
 #include "kernels/x86/attn_pairs.h"
 
 /* Tiles 0..3: sums; 4, 5: rows of a; 6, 7: columns of b. `two`: more than 16 rows. */
 INLINE void load_rows(const uint16_t *a, bool two) {
     TILE_LOAD(4, a, A_STRIDE * 2);
-    if (two) TILE_LOAD(5, a + AMX_ROWS * A_STRIDE, A_STRIDE * 2);
+    if (two) TILE_LOAD(5, a + BLOCK * A_STRIDE, A_STRIDE * 2);
 }
 INLINE void load_columns(const uint32_t *b) {
     TILE_LOAD(6, b, NR * 4);
@@ -34,7 +34,7 @@ INLINE void inner(bool split, bool two, int32_t pairs, left a, right b, float *s
     TILE_ZERO(1);
     TILE_ZERO(2);
     TILE_ZERO(3);
-    for (int32_t i = 0; i < pairs; i += AMX_ROWS) {
+    for (int32_t i = 0; i < pairs; i += BLOCK) {
         load_columns(b.high + (size_t)i * NR);
         if (split) {
             load_rows(a.low + 2 * i, two);
@@ -50,13 +50,13 @@ INLINE void inner(bool split, bool two, int32_t pairs, left a, right b, float *s
     TILE_STORE(0, sums, stride * 4);
     TILE_STORE(1, sums + VL, stride * 4);
     if (two) {
-        TILE_STORE(2, sums + AMX_ROWS * stride, stride * 4);
-        TILE_STORE(3, sums + AMX_ROWS * stride + VL, stride * 4);
+        TILE_STORE(2, sums + BLOCK * stride, stride * 4);
+        TILE_STORE(3, sums + BLOCK * stride + VL, stride * 4);
     }
 }
 
 INLINE void tiles(bool split, int32_t rows, int32_t pairs, left a, right b, float *sums, int64_t stride) {
-    if (rows > AMX_ROWS)
+    if (rows > BLOCK)
         inner(split, true, pairs, a, b, sums, stride);
     else
         inner(split, false, pairs, a, b, sums, stride);

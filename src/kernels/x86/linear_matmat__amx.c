@@ -2,17 +2,16 @@
  * linear_matmat__amx.c: MATMAT rows on AMX tiles (tdpbf16ps), in two classes.
  *   BF16: activations and dequantized weights rounded to bfloat16.
  *   F16 (suffix _split): both kept as high + low bfloat16 parts; high*high + low*high + high*low, whose error, about
- *   2^-16 of each product, is below that of float16 inputs. For float16 checkpoints.
+ *   2^-16 of each product, is below that of float16 inputs. For float16 weights.
  *
  * Activations: blocks of 16 rows, [k/32][16][32] bfloat16: a tile each. Weights: panels of panel_bf16.h, BP_KC inputs
  * of up to PANELS_N * NR outputs in the second-level cache. 2 x 2 tiles of sums: 4 loads for 4 products. Every output:
  * one chain per block of BP_KC inputs, the blocks added in order; so M and the split of N leave no trace in the bits.
  */
 #if defined(__x86_64__)
-#include "kernels/x86/amx_tiles.h"
 #include "kernels/x86/panel_bf16.h"
+#include "kernels/x86/tiles.h"
 
-#define BLOCK AMX_ROWS
 #define PANELS_N 16 /* panels dequantized together */
 #define TILE_HALVES (BLOCK * 32)
 
@@ -139,7 +138,7 @@ INLINE void run(bool split, lm_format format, const lm_weight *w, const void *xp
     amx_scratch *s = scratch;
     const size_t next = block_halves(w);
     const uint16_t *high = xp, *low = high + next * blocks_of(m);
-    tiles_begin();
+    tiles_begin(16);
     for (int64_t n = n0; n < n1; n += PANELS_N * NR)
         for (int64_t k0 = 0; k0 < w->k; k0 += BP_KC) {
             int64_t kc = w->k - k0 < BP_KC ? w->k - k0 : BP_KC, end = n1 - n < PANELS_N * NR ? n1 : n + PANELS_N * NR;
@@ -172,18 +171,15 @@ INLINE void run(bool split, lm_format format, const lm_weight *w, const void *xp
     }                                                                                                               \
     const lm_linear_impl lm_matmat_##name##suffix##__amx = {NR,           BLOCK,         prep_bytes##suffix,        \
                                                             prep##suffix, scratch_bytes, run_##name##suffix}
-#define LM_MATMAT_AMX_BOTH(FORMAT, name)  \
-    LM_MATMAT_AMX(FORMAT, name, , false); \
-    LM_MATMAT_AMX(FORMAT, name, _split, true)
 
 LM_MATMAT_AMX(BF16, bf16, , false);
 LM_MATMAT_AMX(F16, f16, _split, true);
-LM_MATMAT_AMX_BOTH(AFFINE2, affine2);
-LM_MATMAT_AMX_BOTH(AFFINE3, affine3);
-LM_MATMAT_AMX_BOTH(AFFINE4, affine4);
-LM_MATMAT_AMX_BOTH(AFFINE5, affine5);
-LM_MATMAT_AMX_BOTH(AFFINE6, affine6);
-LM_MATMAT_AMX_BOTH(AFFINE8, affine8);
+LM_MATMAT_AMX(AFFINE2, affine2, , false);
+LM_MATMAT_AMX(AFFINE3, affine3, , false);
+LM_MATMAT_AMX(AFFINE4, affine4, , false);
+LM_MATMAT_AMX(AFFINE5, affine5, , false);
+LM_MATMAT_AMX(AFFINE6, affine6, , false);
+LM_MATMAT_AMX(AFFINE8, affine8, , false);
 LM_MATMAT_AMX(MXFP4, mxfp4, , false);
 LM_MATMAT_AMX(NVFP4, nvfp4, , false);
 LM_MATMAT_AMX(MXFP8, mxfp8, , false);

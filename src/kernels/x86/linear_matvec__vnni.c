@@ -1,23 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * linear_matvec__vnni.c: MATVEC rows of class F16: activations as 16-bit fixed point, a step for every group of
- * weights, against the exact codes by vpdpbusd. docs/kernels.md argues why that is no looser than float16.
- *
- * prep: per group, step = max |x| / 32639 and x = step * (256 * high + low), two signed bytes; the group's sum is step
- * times the exact sum of those integers, so the only thing rounded is x itself. run: a block of 16 lanes times E codes
- * (as in matvec.h); sums of codes times high and times low bytes are joined as integers, converted once, and multiplied
- * by scale * step. Scales and biases are taken for 16 groups at a time. Every output: one chain over blocks and one
- * over biases, whatever runs beside it. */
+ * linear_matvec__vnni.c: MATVEC rows of class F16: activations in two planes of bytes (fixed16.h) against the exact
+ * codes by vpdpbusd. run: a block of 16 lanes times E codes (as in matvec.h); sums of codes times high and times low
+ * bytes are joined as integers, converted once, and multiplied by scale * step. Scales and biases are taken for 16
+ * groups at a time. Every output: one chain over blocks and one over biases, whatever runs beside it. */
 #if defined(__x86_64__)
-#include "kernels/x86/vec_avx512.h"
-
-#include "kernels/x86/matvec_parts.h"
+#include "kernels/x86/fixed16.h"
 
 #define QV_OUTS 2           /* outputs together, which share the loads of x, ... */
 #define QV_LONG 6144        /* ... where K is larger and planes crowd the first-level cache */
 #define QV_AHEAD 4096       /* bytes of weights that are asked for in advance, at least */
 #define QV_SCALES_AHEAD 256 /* bytes of scales and of biases that are asked for in advance */
 #define QV_PASS 16          /* outputs of one pass where there are several */
-#define QV_TOP 32639        /* 127 * 256 + 127: both bytes stay within [-127, 127] but for low's -128 */
 
 typedef struct qv_shape {
     int64_t groups, block;
@@ -52,33 +45,7 @@ static size_t qv_scratch_bytes(const lm_weight *w, int64_t m) {
 
 /* ---- activations ------------------------------------------------------------------------------------------------ */
 
-/* One group of x to bytes in order; returns the step. NaN and inf make the step NaN or inf, and the outputs with it. */
-static float qv_group(const float *x, int64_t n, int8_t *high, int8_t *low, float *sum) {
-    const vi magnitude = vi_set1(0x7fffffff);
-    vi top = vi_zero(), total = vi_zero();
-    for (int64_t k = 0; k < n; k += VL) top = _mm512_max_epi32(top, vi_and(vi_load(x + k), magnitude));
-    const uint32_t top_bits = (uint32_t)_mm512_reduce_max_epi32(top);
-    const float max = lm_bits_f32(top_bits);
-    if (max == 0) {
-        memset(high, 0, (size_t)n), memset(low, 0, (size_t)n);
-        *sum = 0;
-        return 0;
-    }
-    const float up = max < 0x1p-60f ? 0x1p64f : 1.0f; /* else 1 / step would overflow */
-    const vf factor = vf_set1((float)QV_TOP / (max * up)), raise = vf_set1(up);
-    for (int64_t k = 0; k < n; k += VL) {
-        vi q = _mm512_cvtps_epi32(vf_mul(vf_mul(vf_load(x + k), raise), factor));
-        total = _mm512_add_epi32(total, q);
-        _mm_storeu_si128((__m128i *)(void *)(low + k), _mm512_cvtepi32_epi8(q));
-        q = _mm512_srai_epi32(_mm512_add_epi32(q, vi_set1(128)), 8);
-        _mm_storeu_si128((__m128i *)(void *)(high + k), _mm512_cvtepi32_epi8(q));
-    }
-    const float step = max * up / (float)QV_TOP / up;
-    *sum = step * (float)_mm512_reduce_add_epi32(total); /* below 2^24: exact but for the product */
-    return step;
-}
-
-/* A block of bytes in order to where qv_codes puts the codes that meet them: part p at out + 128 p. It holds codes p,
+/* A block of bytes in order to where fx_codes puts the codes that meet them: part p at out + 128 p. It holds codes p,
  * p + 8/bits, ... at 2 and 4 bits, pairs of codes p, p + 2, ... at 3. */
 INLINE void qv_spread(const int8_t *in, int bits, int8_t *out) {
     if (bits == 8) { /* or 5, 6: one part, in order */
@@ -121,7 +88,7 @@ static void qv_prep_row(const lm_weight *w, const float *x, char *out) {
         if (there < unit) memset(high, 0, sizeof high), memset(low, 0, sizeof low);
         for (int64_t i = 0; i < there; i += w->group) {
             const int64_t g = (k + i) / w->group;
-            steps[g] = qv_group(x + k + i, w->group, high + i, low + i, &sums[g]);
+            steps[g] = fx_group(x + k + i, w->group, high + i, low + i, &sums[g]);
         }
         for (int64_t i = 0; i < there; i += block) {
             qv_spread_row(high + i, bits, (int8_t *)out + 2 * (k + i));
@@ -152,46 +119,17 @@ INLINE qv_shape qv_shape_of(const lm_weight *w, int bits) {
     return s;
 }
 
-/* The first `bytes` of a block of packed codes. Where codes cross bytes, every 16 bits get two whole codes of 5 or 6
- * bits, four of 3, from bit 0 on. */
-INLINE vi qv_load(const uint8_t *p, int bits, int64_t bytes) {
-    if (bits == 2 || bits == 4 || bits == 8) return vi_load_n(p, bytes);
-    vi v = _mm512_maskz_loadu_epi8(((uint64_t)1 << bytes) - 1, p);
-    if (bits == 5) {
-        v = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 1, 2, 2, 2, 3, 4, 4, 5, 6, 7, 7, 7, 8, 9, 9), v);
-        const __m128i even = _mm_setr_epi8(0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 6, 7, 7, 8, 8, 9);
-        const __m128i odd = _mm_setr_epi8(2, 3, 3, 4, 4, 5, 5, 6, 7, 8, 8, 9, 9, 10, 10, 11);
-        v = _mm512_shuffle_epi8(v, _mm512_broadcast_i64x4(_mm256_set_m128i(odd, even)));
-        return _mm512_srlv_epi16(v, _mm512_set1_epi64(0x0006000400020000));
-    }
-    v = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11), v);
-    const __m128i spread = _mm_setr_epi8(0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8, 9, 10, 10, 11);
-    return _mm512_srlv_epi16(_mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(spread)), vi_set1(0x00040000));
-}
-
-/* Part `part` of a block as a code a byte; qv_spread says which. */
-INLINE vi qv_codes(vi v, int bits, int part) {
-    if (bits == 8) return v;
-    const uint32_t one = (1u << bits) - 1;
-    if (bits == 2 || bits == 4) {
-        return vi_and(part ? _mm512_srli_epi16(v, bits * part) : v, vi_set1(one * 0x01010101));
-    }
-    if (part) v = _mm512_srli_epi16(v, 2 * bits);
-    const vi second = _mm512_slli_epi16(v, 8 - bits), low = vi_set1(one * 0x00010001);
-    return _mm512_ternarylogic_epi32(vi_and(v, low), second, vi_set1(one * 0x01000100), 0xf8); /* a | (b & c) */
-}
-
 /* One block at input k: joined lane sums times scale and step, onto sum. */
 INLINE void qv_add_block(int bits, int rows, int outs, const lm_weight *w, const qv_shape *s, const char *xp, int64_t n,
                          int64_t k, int64_t there, vi index, vf scale[QV_OUTS][MV_ROWS], vf sum[QV_OUTS][MV_ROWS]) {
     UNROLL for (int o = 0; o < outs; o++) {
         const uint8_t *p = (const uint8_t *)w->data + (size_t)(n + o) * w->row_bytes + k * bits / 8;
         _mm_prefetch((const char *)((uintptr_t)p + s->ahead), _MM_HINT_T0);
-        const vi v = qv_load(p, bits, there * bits / 8);
+        const vi v = fx_load(p, bits, there * bits / 8);
         vi high[MV_ROWS], low[MV_ROWS];
         UNROLL for (int r = 0; r < rows; r++) high[r] = low[r] = vi_zero();
         UNROLL for (int part = 0; part < mv_lane_codes(bits) / 4; part++) {
-            const vi q = qv_codes(v, bits, part);
+            const vi q = fx_codes(v, bits, part);
             UNROLL for (int r = 0; r < rows; r++) {
                 const char *x = xp + r * s->stride + 2 * k + 128 * part;
                 high[r] = _mm512_dpbusd_epi32(high[r], q, vi_load(x));
@@ -251,17 +189,13 @@ INLINE void qv_rows(int bits, int rows, int outs, const lm_weight *w, const qv_s
 /* Up to MV_ROWS rows against outputs n0..n1. */
 INLINE void qv_some(int bits, const lm_weight *w, const qv_shape *s, const char *x, int64_t m, int64_t n0, int64_t n1,
                     float *y, int64_t ldy) {
-    switch (m) {
-    case 1:
-        if (s->outs > 1)
-            qv_rows(bits, 1, QV_OUTS, w, s, x, n0, n1, y, ldy);
-        else
-            qv_rows(bits, 1, 1, w, s, x, n0, n1, y, ldy);
-        break;
-    case 2: qv_rows(bits, 2, 1, w, s, x, n0, n1, y, ldy); break;
-    case 3: qv_rows(bits, 3, 1, w, s, x, n0, n1, y, ldy); break;
-    default: qv_rows(bits, 4, 1, w, s, x, n0, n1, y, ldy); break;
-    }
+#define ROWS(rows)                                             \
+    if (rows == 1 && s->outs > 1)                              \
+        qv_rows(bits, rows, QV_OUTS, w, s, x, n0, n1, y, ldy); \
+    else                                                       \
+        qv_rows(bits, rows, 1, w, s, x, n0, n1, y, ldy)
+    MV_NEXT_ROWS(m, ROWS)
+#undef ROWS
 }
 
 INLINE void qv_run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y,

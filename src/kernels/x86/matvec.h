@@ -151,22 +151,13 @@ INLINE void mv_run(int bits, const lm_weight *w, const void *xp, int64_t m, int6
     for (int64_t i = 0; i < m; i += MV_ROWS) {
         const float *x = (const float *)xp + i * s.stride;
         float *to = y + i * ldy;
-        switch (m - i) {
-        case 1:
-            if (s.two)
-                mv_rows(bits, 1, 2, w, &s, x, n0, n1, to, ldy);
-            else
-                mv_rows(bits, 1, 1, w, &s, x, n0, n1, to, ldy);
-            break;
-        case 2:
-            if (s.two)
-                mv_rows(bits, 2, 2, w, &s, x, n0, n1, to, ldy);
-            else
-                mv_rows(bits, 2, 1, w, &s, x, n0, n1, to, ldy);
-            break;
-        case 3: mv_rows(bits, 3, 1, w, &s, x, n0, n1, to, ldy); break;
-        default: mv_rows(bits, 4, 1, w, &s, x, n0, n1, to, ldy); break;
-        }
+#define ROWS(rows)                                         \
+    if (rows < 3 && s.two)                                 \
+        mv_rows(bits, rows, 2, w, &s, x, n0, n1, to, ldy); \
+    else                                                   \
+        mv_rows(bits, rows, 1, w, &s, x, n0, n1, to, ldy)
+        MV_NEXT_ROWS(m - i, ROWS)
+#undef ROWS
     }
 }
 
@@ -220,12 +211,9 @@ INLINE void mvf_run(lm_format format, const lm_weight *w, const void *xp, int64_
     for (int64_t i = 0; i < m; i += MV_ROWS) {
         const float *x = (const float *)xp + i * mvf_floats(w);
         float *to = y + i * ldy;
-        switch (m - i) {
-        case 1: mvf_rows(format, 1, w, x, n0, n1, to, ldy); break;
-        case 2: mvf_rows(format, 2, w, x, n0, n1, to, ldy); break;
-        case 3: mvf_rows(format, 3, w, x, n0, n1, to, ldy); break;
-        default: mvf_rows(format, 4, w, x, n0, n1, to, ldy); break;
-        }
+#define ROWS(rows) mvf_rows(format, rows, w, x, n0, n1, to, ldy)
+        MV_NEXT_ROWS(m - i, ROWS)
+#undef ROWS
     }
 }
 

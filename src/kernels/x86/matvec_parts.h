@@ -9,6 +9,15 @@
 #define MV_ROWS 4
 #define MV_AHEAD 2048 /* bytes of weights that are asked for in advance, at least */
 
+/* CALL(rows) with rows a constant, 1 to MV_ROWS, for the next of `left` rows. */
+#define MV_NEXT_ROWS(left, CALL) \
+    switch (left) {              \
+    case 1: CALL(1); break;      \
+    case 2: CALL(2); break;      \
+    case 3: CALL(3); break;      \
+    default: CALL(4); break;     \
+    }
+
 INLINE int64_t mv_up(int64_t n, int64_t step) {
     return (n + step - 1) / step * step;
 }

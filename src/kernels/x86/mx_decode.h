@@ -34,6 +34,18 @@ INLINE vf mx_e4m3(vi v) {
     return vf_bits((vi)((vu)value | u >> 7 << 31 | (vu)(a == 0x7f)));
 }
 
+#if VL == 16
+/* Byte i of every lane, none of them NaN: moved to where float32 has exponent and mantissa, it is 2^-120 of the number,
+ * subnormal ones too. */
+INLINE vf mx_e4m3_number(vi v, int i) {
+    const vi top = i == 3 ? v : vi_shl(v, 24 - 8 * i);
+    return vf_mul(vf_bits(vi_and(_mm512_srai_epi32(top, 4), vi_set1(0x87f00000u))), vf_set1(0x1p120f));
+}
+INLINE int mx_e4m3_no_nan(vi v) {
+    return !_mm512_cmpeq_epi8_mask(vi_and(v, vi_set1(0x7f7f7f7f)), vi_set1(0x7f7f7f7f));
+}
+#endif
+
 /* 2^(v - 127), 0: 2^-127, 255: NaN. */
 INLINE vf mx_e8m0(vi v) {
     const vu u = (vu)v, bits = u << 23, none = (vu)(u == 0);

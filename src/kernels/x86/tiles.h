@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * amx_tiles.h: the AMX instructions. They are written out: gcc 12's intrinsics for ldtilecfg and tileloadd don't tell
- * the compiler which memory they read, so that it drops the stores before them. */
-#ifndef LM_X86_AMX_TILES_H
-#define LM_X86_AMX_TILES_H
+ * tiles.h: the AMX instructions, written out: gcc 12's intrinsics for ldtilecfg and tileloadd don't tell the compiler
+ * which memory they read, so that it drops the stores before them. */
+#ifndef LM_X86_TILES_H
+#define LM_X86_TILES_H
 #include <stddef.h>
 #include <stdint.h>
 
-#define AMX_ROWS 16 /* rows of a tile, of 64 bytes each */
+#define BLOCK 16 /* rows of a tile */
 
 /* Palette 1: eight tiles of 16 rows of 64 bytes. */
 typedef struct tile_config {
@@ -16,9 +16,13 @@ typedef struct tile_config {
 } tile_config;
 _Static_assert(sizeof(tile_config) == 64, "what ldtilecfg reads");
 
-static inline void tiles_begin(void) {
+/* Tiles of `depth` 32-bit columns: tiles 4 and 5 have rows of so many, 6 and 7 so many rows; the rest is whole. */
+static inline void tiles_begin(int depth) {
     tile_config c = {.palette = 1};
-    for (int i = 0; i < 8; i++) c.row_bytes[i] = 64, c.rows[i] = AMX_ROWS;
+    for (int i = 0; i < 8; i++) {
+        c.row_bytes[i] = (uint16_t)(i == 4 || i == 5 ? 4 * depth : 64);
+        c.rows[i] = (uint8_t)(i >= 6 ? depth : BLOCK);
+    }
     __asm__ __volatile__("ldtilecfg %0" ::"m"(c));
 }
 static inline void tiles_end(void) {
@@ -30,4 +34,6 @@ static inline void tiles_end(void) {
 #define TILE_STORE(t, to, stride) \
     __asm__ __volatile__("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(to), "r"((size_t)(stride)) : "memory")
 #define TILE_MULTIPLY(c, a, b) __asm__ __volatile__("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+/* c += a (signed bytes) times b (unsigned bytes), four at a time */
+#define TILE_MULTIPLY_BYTES(c, a, b) __asm__ __volatile__("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 #endif
