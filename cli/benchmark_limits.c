@@ -11,11 +11,18 @@ lm_status bench_measure_ceilings(const lm_engine *engine, bench_limits *l, lm_er
     return lm_engine_measure_ceilings(engine, l->ceilings, BENCH_CEILINGS, &l->n_ceilings, err);
 }
 
-/* The matrix peak of the class that the engine computes in. */
-static double matrix_peak(const lm_ceilings *c, const char *numerics) {
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
+/* The matrix peak of the class that the engine computes in. Float16's precision takes float32, three products of
+ * bfloat16 parts, or two of bytes where weights are codes of at most 8 bits. */
+static double matrix_peak(const lm_ceilings *c, const lm_engine_info *info) {
+    const char *numerics = info->numerics;
     if (!strcmp(numerics, "int8") && c->peak_int8 > 0) return c->peak_int8;
-    if (strcmp(numerics, "f32") && strcmp(numerics, "f16") && c->peak_bf16 > 0) return c->peak_bf16;
-    return c->peak_f32;
+    if (!strcmp(numerics, "bf16") && c->peak_bf16 > 0) return c->peak_bf16;
+    if (strcmp(numerics, "f16") != 0) return c->peak_f32;
+    return larger(larger(c->peak_f32, c->peak_bf16 / 3), info->precision[0] == 'q' ? c->peak_int8 / 2 : 0);
 }
 
 void bench_shares(const bench_args *a, const lm_engine *engine, const lm_engine_info *info, double prompt_tps,
@@ -28,7 +35,7 @@ void bench_shares(const bench_args *a, const lm_engine *engine, const lm_engine_
     l->token_bytes = weights / n + (both - weights);
     l->token_operations = lm_engine_plan_prompt_operations(engine, a->prompt_tokens) / (double)a->prompt_tokens;
     l->read = all->read_weights;
-    l->peak = matrix_peak(all, info->numerics);
+    l->peak = matrix_peak(all, info);
     l->generation_share = l->read > 0 ? l->token_bytes * generation_tps / l->read : 0;
     l->prompt_share = l->peak > 0 ? l->token_operations * prompt_tps / l->peak : 0;
 }

@@ -99,17 +99,23 @@ static json_t *model_json(const bench_args *a, const lm_engine_info *info) {
                      (json_int_t)info->vocab_size, "kv_bytes_per_token", (json_int_t)info->kv_bytes_per_token);
 }
 
+json_t *bench_describe_json(const bench_args *a, const lm_engine_info *info) {
+    return json_pack("{s:o, s:{s:s, s:i}, s:{s:s, s:s, s:s}, s:o, s:f}", "model", model_json(a, info), "machine", "cpu",
+                     lm_cpu_description(), "threads", info->threads, "versions", "mlx-lm.c", lm_version(), "mlx_lm",
+                     lm_version_mlx_lm(), "mlx", lm_version_mlx(), "settings", settings_json(a, info), "load_seconds",
+                     info->load_seconds);
+}
+
 static lm_status print_json(const bench_args *a, const lm_engine_info *info, const bench_trial *trials,
                             const bench_limits *limits, lm_error *err) {
-    json_t *sums = json_object();
+    json_t *o = bench_describe_json(a, info), *sums = json_object();
     for (size_t i = 0; i < N_FIGURES; i++)
         json_object_set_new(sums, figures[i].name, summary_json(trials, a->num_trials, i));
-    json_t *o =
-        json_pack("{s:o, s:{s:s, s:i}, s:{s:s, s:s, s:s}, s:o, s:f, s:o, s:o}", "model", model_json(a, info), "machine",
-                  "cpu", lm_cpu_description(), "threads", info->threads, "versions", "mlx-lm.c", lm_version(), "mlx_lm",
-                  lm_version_mlx_lm(), "mlx", lm_version_mlx(), "settings", settings_json(a, info), "load_seconds",
-                  info->load_seconds, "trials", trials_json(trials, a->num_trials), "summary", sums);
-    if (!o) return cli_error(err, LM_NOMEM, "the results could not be written as JSON");
+    if (!o || json_object_set_new(o, "trials", trials_json(trials, a->num_trials)) ||
+        json_object_set_new(o, "summary", sums)) {
+        json_decref(o);
+        return cli_error(err, LM_NOMEM, "the results could not be written as JSON");
+    }
     bench_limits_json(limits, o);
     cli_json_print(stdout, o, 4, true);
     putchar('\n');

@@ -146,14 +146,16 @@ static lm_status sleep_seconds(int64_t seconds, lm_error *err) {
     return *cli_cancel() ? cli_error(err, LM_CANCELLED, "cancelled") : LM_OK;
 }
 
-static lm_status run_trials(lm_engine *engine, const bench_args *a, const int32_t *prompts, bench_trial *trials,
-                            lm_error *err) {
+lm_status bench_run_trials(lm_engine *engine, const bench_args *a, const int32_t *prompts, bench_trial *trials,
+                           lm_error *err) {
     FILE *f = a->json ? stderr : stdout;
-    bench_trial warmup;
-    fprintf(f, "Running warmup..\n");
-    fflush(f);
-    lm_status status = run_trial(engine, a, prompts, &warmup, err);
-    if (status != LM_OK) return status;
+    lm_status status = LM_OK;
+    if (a->warmup) {
+        bench_trial warmup;
+        fprintf(f, "Running warmup..\n");
+        fflush(f);
+        if ((status = run_trial(engine, a, prompts, &warmup, err)) != LM_OK) return status;
+    }
     fprintf(f, "Timing with prompt_tokens=%lld, generation_tokens=%lld, batch_size=%lld.\n",
             (long long)a->prompt_tokens, (long long)a->generation_tokens, (long long)a->batch_size);
     for (int64_t i = 0; i < a->num_trials; i++) {
@@ -199,20 +201,26 @@ static lm_status measure_limits(lm_engine *engine, const bench_args *a, const lm
     return status;
 }
 
+lm_status bench_make_prompts(const bench_args *a, int64_t vocab, int32_t **out, lm_error *err) {
+    int64_t largest = 0;
+    for (size_t i = 0; i < a->n_sizes; i++)
+        if (a->sizes[i] > largest) largest = a->sizes[i];
+    const size_t n = (size_t)largest * (size_t)a->prompt_tokens;
+    if (!(*out = malloc(n * sizeof **out))) return cli_error(err, LM_NOMEM, "out of memory for %zu prompt tokens", n);
+    lm_sampler seed = lm_sampler_greedy();
+    lm_sampler_seed(&seed, 0);
+    lm_random_randint(seed.key, 0, (int32_t)vocab, n, *out);
+    return LM_OK;
+}
+
 static lm_status measure(lm_engine *engine, const bench_args *a, lm_error *err) {
     lm_engine_info info;
     lm_engine_get_info(engine, &info);
-    size_t n = (size_t)a->batch_size * (size_t)a->prompt_tokens;
-    int32_t *prompts = malloc(n * sizeof *prompts);
+    int32_t *prompts = NULL;
     bench_trial *trials = calloc((size_t)a->num_trials, sizeof *trials);
-    lm_status status = LM_OK;
-    if (!prompts || !trials) status = cli_error(err, LM_NOMEM, "out of memory for %zu prompt tokens", n);
-    if (status == LM_OK) {
-        lm_sampler seed = lm_sampler_greedy();
-        lm_sampler_seed(&seed, 0);
-        lm_random_randint(seed.key, 0, (int32_t)info.vocab_size, n, prompts);
-        status = run_trials(engine, a, prompts, trials, err);
-    }
+    lm_status status = bench_make_prompts(a, info.vocab_size, &prompts, err);
+    if (status == LM_OK && !trials) status = cli_error(err, LM_NOMEM, "out of memory for the trials");
+    if (status == LM_OK) status = bench_run_trials(engine, a, prompts, trials, err);
     bench_limits limits = {0};
     if (status == LM_OK) status = measure_limits(engine, a, &info, prompts, trials, &limits, err);
     if (status == LM_OK) status = bench_report(a, &info, trials, &limits, err);
@@ -228,7 +236,6 @@ static int check_args(const char *prog, const bench_args *a) {
         int64_t value, least, most;
     } limits[] = {{"--prompt-tokens", a->prompt_tokens, 1, 1 << 28},
                   {"--generation-tokens", a->generation_tokens, 1, 1 << 28},
-                  {"--batch-size", a->batch_size, 1, 1 << 16},
                   {"--num-trials", a->num_trials, 1, 1 << 20},
                   {"--prefill-step-size", a->prefill_step_size, 1, INT64_MAX},
                   {"--delay", a->delay, 0, 1 << 24}};
@@ -239,11 +246,22 @@ static int check_args(const char *prog, const bench_args *a) {
                   (long long)limits[i].least, (long long)limits[i].most, (long long)limits[i].value);
         return cli_fail(prog, &err);
     }
+    for (size_t i = 0; i < a->n_sizes; i++) {
+        if (a->sizes[i] >= 1 && a->sizes[i] <= BENCH_MAX_SIZE) continue;
+        cli_error(&err, LM_ARG, "--batch-size: expected a number in [1, %d], found %lld", BENCH_MAX_SIZE,
+                  (long long)a->sizes[i]);
+        return cli_fail(prog, &err);
+    }
+    if (a->n_sizes > 1 && (a->ceilings || a->profile)) {
+        cli_error(&err, LM_ARG, "--batch-size: --ceilings and --profile take one size, found %zu", a->n_sizes);
+        return cli_fail(prog, &err);
+    }
     return -1;
 }
 
 int cmd_benchmark(int argc, char **argv) {
-    bench_args a = {.prompt_tokens = 512, .generation_tokens = 1024, .batch_size = 1, .num_trials = 5};
+    bench_args a = {.prompt_tokens = 512, .generation_tokens = 1024, .num_trials = 5, .warmup = true};
+    const char *sizes = "1";
     a.prefill_step_size = 2048;
     a.engine = (engine_args)ENGINE_ARGS_DEFAULT(false);
     bool pipeline = false, quantize_activations = false;
@@ -254,7 +272,9 @@ int cmd_benchmark(int argc, char **argv) {
          NULL},
         {"--generation-tokens", "-g", ARG_INT, &a.generation_tokens, "tokens to generate (default: 1024)", NULL, false,
          NULL, NULL},
-        {"--batch-size", "-b", ARG_INT, &a.batch_size, "sequences at a time (default: 1)", NULL, false, NULL, NULL},
+        {"--batch-size", "-b", ARG_STRING, &sizes,
+         "sequences at a time (default: 1); 1,2,4,... prints a table, without and with --batch-invariant", NULL, false,
+         NULL, NULL},
         {"--num-trials", "-n", ARG_INT, &a.num_trials, "timed trials (default: 5)", NULL, false, NULL, NULL},
         {"--pipeline", NULL, ARG_FLAG, &pipeline, "pipeline parallelism over several nodes", NULL, false, NULL,
          "--pipeline: several nodes are not built yet"},
@@ -270,14 +290,20 @@ int cmd_benchmark(int argc, char **argv) {
          NULL},
         {"--profile", NULL, ARG_FLAG, &a.profile, "after the trials, show where the time goes, stage by stage", NULL,
          false, NULL, NULL},
+        {"--warmup", NULL, ARG_ON_OFF, &a.warmup, "one run before the trials that isn't counted (default: on)", NULL,
+         false, NULL, NULL},
         ENGINE_ARGS(a.engine),
         {0},
     };
     int code = args_parse(argv[0], "LLM benchmarking", specs, argc, argv);
+    if (code < 0 && !bench_parse_sizes(sizes, &a))
+        code = args_error(argv[0], specs, "argument --batch-size/-b: invalid int value: '%s'", sizes);
     if (code < 0) code = check_args(argv[0], &a);
     if (code >= 0) return code;
+    a.batch_size = a.sizes[0];
     if (!a.model) a.model = CLI_DEFAULT_MODEL;
     lm_error err = {0};
+    if (a.n_sizes > 1) return bench_batches(&a, &err) == LM_OK ? 0 : cli_fail(argv[0], &err);
     lm_engine_options options = engine_args_options(&a.engine);
     lm_engine *engine = NULL;
     lm_status status = cli_engine_open(a.model, &options, &engine, &err);

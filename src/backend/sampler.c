@@ -41,9 +41,13 @@ static void sift_down(float *heap, int64_t n, int64_t at) {
     heap[at] = v;
 }
 
-static void make_heap(const float *x, int64_t n, float *heap) {
-    memcpy(heap, x, (size_t)n * sizeof *heap);
-    for (int64_t i = n / 2 - 1; i >= 0; i--) sift_down(heap, n, i);
+/* Makes a heap of the values in (least, most] and returns how many they are. */
+static int64_t make_heap(const float *x, int64_t n, float least, float most, float *heap) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] > least && x[i] <= most) heap[count++] = x[i];
+    for (int64_t i = count / 2 - 1; i >= 0; i--) sift_down(heap, count, i);
+    return count;
 }
 
 /* Takes the largest value out; *n counts what is left. */
@@ -54,28 +58,40 @@ static float pop_heap(float *heap, int64_t *n) {
     return top;
 }
 
-/* Value of rank k (1: the largest), 1 <= k <= n. */
+/* Value of rank k (1: the largest), 1 <= k <= n. The heap holds the k largest seen so far, negated: its top is the
+ * least of them, which nearly every further value fails to beat. */
 static float kth_largest(const float *x, int64_t n, int64_t k, float *heap) {
-    int64_t left = n;
-    make_heap(x, n, heap);
-    float v = heap[0];
-    while (k-- > 0) v = pop_heap(heap, &left);
-    return v;
+    for (int64_t i = 0; i < k; i++) heap[i] = -x[i];
+    for (int64_t i = k / 2 - 1; i >= 0; i--) sift_down(heap, k, i);
+    for (int64_t i = k; i < n; i++) {
+        if (!(-x[i] < heap[0])) continue;
+        heap[0] = -x[i];
+        sift_down(heap, k, 0);
+    }
+    return -heap[0];
 }
 
 /* ---------------------------------------------------------------- filters: x [n] log-probabilities, changed in place
  */
+
+#define LIKELY -4.0f
+#define UNLIKELY -60.0f
 
 /* Keeps the smallest set of likeliest tokens whose mass reaches p of the whole, and all that tie with its last. */
 static void filter_top_p(float *x, int64_t n, float p, float *heap) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) sum += (double)expf(x[i]);
     float wanted = p * (float)sum, above = 0, threshold = -INFINITY;
-    int64_t left = n;
-    make_heap(x, n, heap);
-    while (left > 0 && above < wanted) {
-        threshold = pop_heap(heap, &left);
-        above += expf(threshold);
+    /* Values come out in falling order, from slices: the first ones nearly always hold the mass, the rest stays
+     * unsorted */
+    float most = INFINITY;
+    for (float least = LIKELY; above < wanted; most = least, least = least < UNLIKELY ? -INFINITY : 2 * least) {
+        int64_t left = make_heap(x, n, least, most, heap);
+        while (left > 0 && above < wanted) {
+            threshold = pop_heap(heap, &left);
+            above += expf(threshold);
+        }
+        if (least == -INFINITY) break;
     }
     for (int64_t i = 0; i < n; i++)
         if (x[i] < threshold) x[i] = -INFINITY;

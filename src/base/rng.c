@@ -70,11 +70,13 @@ static int32_t categorical_inverse(const uint32_t op[2], const float *logits, si
     float best = -INFINITY, sum = 0;
     for (size_t i = 0; i < vocab; i++)
         if (logits[i] > best) best = logits[i];
-    for (size_t i = 0; i < vocab; i++) sum += expf(logits[i] - best);
+    for (size_t i = 0; i < vocab; i++)
+        if (logits[i] > -INFINITY) sum += expf(logits[i] - best); /* the others would add nothing, slowly */
     float u = lm_rng_unit(lm_rng_word(op, 0, 1)) * sum, below = 0;
     int32_t id = 0;
     /* The last entry with weight whose sum of weights before it is <= u. */
     for (size_t i = 0; i < vocab && below <= u; i++) {
+        if (!(logits[i] > -INFINITY)) continue;
         float w = expf(logits[i] - best);
         if (w > 0) id = (int32_t)i;
         below += w;

@@ -10,8 +10,12 @@ const lm_peak_impl *lm_peak_select(lm_peak kind, uint32_t cpu) {
     case LM_PEAK_F32:
         if (cpu & LM_CPU_AVX512) return &lm_peak_f32__avx512;
         return cpu & LM_CPU_AVX2 ? &lm_peak_f32__avx2 : NULL;
-    case LM_PEAK_BF16: return cpu & LM_CPU_BF16 ? &lm_peak_bf16__bf16 : NULL;
-    case LM_PEAK_INT8: return cpu & LM_CPU_VNNI ? &lm_peak_int8__vnni : NULL;
+    case LM_PEAK_BF16:
+        if (cpu & LM_CPU_AMX) return &lm_peak_bf16__amx;
+        return cpu & LM_CPU_BF16 ? &lm_peak_bf16__bf16 : NULL;
+    case LM_PEAK_INT8:
+        if (cpu & LM_CPU_AMX) return &lm_peak_int8__amx;
+        return cpu & LM_CPU_VNNI ? &lm_peak_int8__vnni : NULL;
     default: return NULL;
     }
 #elif LM_ARM

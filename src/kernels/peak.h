@@ -12,7 +12,8 @@ typedef struct lm_peak_impl {
     double operations; /* of a round: additions and multiplications */
 } lm_peak_impl;
 
-extern const lm_peak_impl lm_peak_f32__avx2, lm_peak_f32__avx512, lm_peak_bf16__bf16, lm_peak_int8__vnni;
+extern const lm_peak_impl lm_peak_f32__avx2, lm_peak_f32__avx512, lm_peak_bf16__bf16, lm_peak_int8__vnni,
+    lm_peak_bf16__amx, lm_peak_int8__amx;
 extern const lm_peak_impl lm_peak_f32__neon, lm_peak_int8__dotprod, lm_peak_int8__i8mm; /* bf16: as on x86-64 */
 
 /** The widest of a kind that `cpu` (LM_CPU_*) can run, or NULL. */

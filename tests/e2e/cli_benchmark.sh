@@ -29,6 +29,13 @@ for batch in 1 3; do
     cmp "$dir/expected" "$dir/masked" || fail "batch $batch: $(cat "$dir/out" "$dir/err")"
 done
 
+"$bin" benchmark --model "$model" -p 20 -g 4 -n 1 -b 1,2,5 >"$dir/out" 2>"$dir/err" || fail "a list of batches: $(cat "$dir/err")"
+[ "$(grep -cE '^ *[125] +[0-9.]+ +[0-9.]+ +[0-9.]+x +[0-9.]+ +[0-9]+% +[0-9.]+$' "$dir/out")" -eq 3 ] || fail "table of batches: $(cat "$dir/out")"
+[ "$(grep -c '^Batch-invariant: ' "$dir/out")" -eq 2 ] || fail "both kinds of a batch"
+"$bin" benchmark --model "$model" -p 20 -g 4 -n 1 -b 2,1 --batch-invariant --no-warmup --json >"$dir/json" 2>"$dir/err" || fail "batches as JSON"
+grep -q '"batch_invariant": \[' "$dir/json" && ! grep -q '"default": \[' "$dir/json" || fail "JSON of batches: $(cat "$dir/json")"
+grep -q 'Running warmup' "$dir/err" && fail "--no-warmup"
+
 "$bin" benchmark --model "$model" -p 5 -g 3 -n 3 --json >"$dir/json" 2>"$dir/err" || fail "json"
 for key in name dtype precision cpu threads mlx-lm.c prompt_tokens use_mmap load_seconds trials rss mean stdev stderr interval_95; do
     grep -q "\"$key\": " "$dir/json" || fail "no \"$key\" in the JSON"
@@ -48,11 +55,16 @@ done
 
 "$bin" benchmark --model "$model" -p 1 -g 1 -n 1 >/dev/null 2>&1 || fail "one token in, one out"
 "$bin" benchmark --model "$model" -p 1 -g 1 -n 1 -b 33 >/dev/null 2>&1 || fail "more sequences than decode together"
-for flags in '-p 0' '-g 0' '-b 0' '-n 0' '-p -1' '--prefill-step-size 0' '--delay -1'; do
+for flags in '-p 0' '-g 0' '-b 0' '-n 0' '-p -1' '--prefill-step-size 0' '--delay -1' '-b 1,0' '-b 99999999' '-b 1,2 --profile'; do
     # shellcheck disable=SC2086 # flags are words
     "$bin" benchmark --model "$model" $flags >"$dir/out" 2>"$dir/err"
     [ $? -eq 1 ] || fail "exit code of $flags"
     [ -s "$dir/out" ] && fail "output of $flags"
     [ "$(wc -l <"$dir/err")" -eq 1 ] || fail "error of $flags: $(cat "$dir/err")"
+done
+for sizes in '' x 1, ,1 -1 1.5 1,2x; do
+    "$bin" benchmark --model "$model" "-b=$sizes" >"$dir/out" 2>"$dir/err"
+    [ $? -eq 2 ] || fail "exit code of -b '$sizes'"
+    grep -q 'argument --batch-size/-b: invalid int value' "$dir/err" || fail "error of -b '$sizes': $(cat "$dir/err")"
 done
 exit $failed
