@@ -49,8 +49,9 @@ static inline uint32_t vf_eq_bits(vf a, vf b) {
     return vaddvq_u32(vandq_u32(vceqq_f32(a, b), bit));
 }
 
+/* Any alignment. */
 static inline vf vf_load(const float *p) {
-    return vld1q_f32(p);
+    return vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)p));
 }
 static inline vf vf_load_n(const float *p, int32_t n) {
     float all[4] = {0, 0, 0, 0};

@@ -20,8 +20,9 @@ static inline vf vf_zero(void) {
 static inline vf vf_set1(float x) {
     return vdupq_n_f32(x);
 }
+/* Any alignment. */
 static inline vf vf_load(const float *p) {
-    return vld1q_f32(p);
+    return vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)p));
 }
 static inline void vf_store(float *p, vf v) {
     vst1q_f32(p, v);
