@@ -56,7 +56,7 @@ fi
 [ -r /proc/self/status ] || { echo "skipped: no /proc/self/status here"; exit 0; }
 tiny=$data/golden/checkpoints/qwen3/4bit-g64
 if [ -f "$tiny/config.json" ]; then
-    check "$tiny" 60000000 --limit 2 --max-tokens 20 --batch-size 32
+    check "$tiny" 36000000 --limit 2 --max-tokens 20 --batch-size 32
 else
     echo "skipped: $tiny is not here"
 fi
