@@ -30,7 +30,6 @@ fi
 refused 2 'the following arguments are required' --gguf-out "$dir/m.gguf"
 refused 2 'invalid choice' --model "$root/qwen3/bf16" --gguf-out "$dir/m.gguf" --gguf-type q5_0
 refused 1 'none/m.gguf' --model "$root/qwen3/bf16" --gguf-out "$dir/none/m.gguf"
-refused 1 'quantization mode mxfp4' --model "$root/qwen3/mxfp4" --gguf-out "$dir/m.gguf"
 refused 1 "$dir/nothing" --model "$dir/nothing" --gguf-out="$dir/m.gguf"
 
 for type in auto f16 bf16 q8_0 q4_0 q4_1; do

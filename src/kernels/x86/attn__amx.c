@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * attn__amx.c: attention over one block on AMX tiles (attn_pairs.h): bfloat16 keys and values in class BF16, float16
- * ones as high + low parts in class F16. 2 x 2 tiles of sums: 32 rows by 32 columns. */
+ * attn__amx.c: attention over one block on AMX tiles (attn_pairs.h): bfloat16 keys and values in class BF16 (two
+ * products), float16 ones as high + low parts in class F16. 2 x 2 tiles of sums: 32 rows by 32 columns. */
 #if defined(__x86_64__)
 #include "kernels/x86/tiles.h"
 #define PAIRS_MR (2 * BLOCK)
 #define PAIRS_STEP BLOCK
-#define PAIRS_PASS false
 #define PAIRS_BEGIN() tiles_begin(16)
 #define PAIRS_END() tiles_end()
 #include "kernels/x86/attn_pairs.h"
@@ -36,10 +35,8 @@ INLINE void inner(bool split, bool two, int32_t pairs, left a, right b, float *s
     TILE_ZERO(3);
     for (int32_t i = 0; i < pairs; i += BLOCK) {
         load_columns(b.high + (size_t)i * NR);
-        if (split) {
-            load_rows(a.low + 2 * i, two);
-            multiply(two);
-        }
+        load_rows(a.low + 2 * i, two);
+        multiply(two);
         load_rows(a.high + 2 * i, two);
         multiply(two);
         if (split) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * attn_pairs.h: attention over one block with products of bfloat16 pairs; attn__bf16.c and attn__amx.c say how a
- * product is made and include this. Classes: BF16: queries and weights e rounded to bfloat16; keys and values are
- * bfloat16. F16 (split): float16 keys and values as high + low bfloat16 parts, which lose nothing; queries and e as
- * well, to 2^-17. Products are high*high + low*high + high*low.
+ * attn_pairs.h: attention over one block with products of bfloat16 pairs; attn__amx.c says how a product is made and
+ * includes this. Queries and weights e are high + low bfloat16 parts, which keep them to 2^-17: rounding them to
+ * bfloat16 raised the KL divergence of bfloat16 checkpoints by up to a third. Keys and values in bfloat16 are what they
+ * are (high*high + low*high); float16 ones (split) are in two parts as well, which lose nothing: and high*low.
  *
  * The block is packed once for all rows of a call: keys to panels [d/2][NR] of pairs of dimensions, values to panels
  * [positions/2][NR] of pairs of positions. Then groups of up to PAIRS_MR rows go through scores, softmax and values
@@ -59,14 +59,14 @@ static size_t pairs_layout(bool split, int32_t d, char *base, pairs_scratch *out
     const size_t k = (size_t)PANELS_KEYS * (size_t)pairs_up(d) * NR * sizeof(uint32_t);
     const size_t v = (size_t)((d + NR - 1) / NR) * (LM_KV_BLOCK / 2) * NR * sizeof(uint32_t);
     if (out) {
-        char *low = split ? base + q + e + k + v : base;
+        char *low = base + q + e + k + v; /* q, e, and with split k, v */
         out->q = (left){(uint16_t *)(void *)base, (uint16_t *)(void *)low};
         out->e = (left){(uint16_t *)(void *)(base + q), (uint16_t *)(void *)(low + q)};
         out->k = (right){(uint32_t *)(void *)(base + q + e), (uint32_t *)(void *)(low + q + e)};
         out->v = (right){(uint32_t *)(void *)(base + q + e + k), (uint32_t *)(void *)(low + q + e + k)};
-        out->s = (float *)(void *)(base + (split ? 2 : 1) * (q + e + k + v));
+        out->s = (float *)(void *)(low + q + e + (split ? k + v : 0));
     }
-    return (split ? 2 : 1) * (q + e + k + v) + s;
+    return 2 * (q + e) + (split ? 2 : 1) * (k + v) + s;
 }
 
 /* ---- packing ---- */
@@ -134,19 +134,19 @@ INLINE bool pack_values(bool split, const lm_attn_args *a, int32_t from, int32_t
     return finite;
 }
 
-INLINE void put_halves(bool split, vf x, vf y, left to, size_t at) {
+INLINE void put_halves(vf x, vf y, left to, size_t at) {
     const vi high = to_bf16(x, y);
     vi_store(to.high + at, high);
-    if (split) vi_store(to.low + at, bf16_rest(x, y, high));
+    vi_store(to.low + at, bf16_rest(x, y, high));
 }
 
 /* Queries [first, first + count) to [d/A_STRIDE][PAIRS_MR][A_STRIDE], zeros up to a multiple of 32 dimensions. */
-INLINE void pack_queries(bool split, const lm_attn_args *a, int32_t first, int32_t count, left to) {
+INLINE void pack_queries(const lm_attn_args *a, int32_t first, int32_t count, left to) {
     for (int32_t d = 0; d < a->d; d += 32)
         for (int32_t r = 0; r < count; r++) {
             const float *from = a->q + (first + r) * a->ldq + d;
             const int32_t rest = a->d - d;
-            put_halves(split, vf_load_n(from, rest), rest > VL ? vf_load_n(from + VL, rest - VL) : vf_zero(), to,
+            put_halves(vf_load_n(from, rest), rest > VL ? vf_load_n(from + VL, rest - VL) : vf_zero(), to,
                        ((size_t)(d / A_STRIDE) * PAIRS_MR + (size_t)r) * A_STRIDE + (size_t)(d % A_STRIDE));
         }
 }
@@ -193,7 +193,7 @@ INLINE void softmax_row(bool split, const float *s, int32_t n, int32_t end, left
             x[i] = _mm512_maskz_mov_ps(seen, exp2_of(split, t));
             sum = vf_add(sum, x[i]);
         }
-        put_halves(split, x[0], x[1], e, at + (size_t)p);
+        put_halves(x[0], x[1], e, at + (size_t)p);
     }
     *sum_out = vf_sum(sum);
 }
@@ -204,7 +204,7 @@ INLINE void softmax_row(bool split, const float *s, int32_t n, int32_t end, left
 INLINE void pairs_group(bool split, const lm_attn_args *a, const pairs_scratch *w, int32_t first, int32_t count) {
     int32_t most = 0;
     for (int32_t r = first; r < first + count; r++) most = a->limit[r] > most ? a->limit[r] : most;
-    pack_queries(split, a, first, count, w->q);
+    pack_queries(a, first, count, w->q);
     const int32_t pairs = pairs_up(a->d);
     for (int32_t pos = 0; pos < most; pos += NR)
         for (int32_t i = 0; i < pairs; i += A_STRIDE / 2) {
@@ -230,38 +230,6 @@ INLINE void pairs_rows(bool split, const lm_attn_args *a, const pairs_scratch *w
     }
 }
 
-/* A few rows of one limit, as in decode, if the file wants that (PAIRS_PASS): keys and values pass once, STEP_PAIRS
- * pairs at a time through the first-level cache, in the order in which they lie. The sums wait in memory meanwhile: the
- * same chains. */
-#define STEP_PAIRS 16
-_Static_assert(STEP_PAIRS % PAIRS_STEP == 0 && A_STRIDE / 2 % STEP_PAIRS == 0, "whole steps");
-
-INLINE bool passes_once(bool split, const lm_attn_args *a, int32_t least, int32_t most) {
-    return PAIRS_PASS && !split && least == most && most > 0 && a->r <= PAIRS_MR && a->d <= A_STRIDE;
-}
-
-INLINE void pairs_pass(const lm_attn_args *a, const pairs_scratch *w, int32_t most) {
-    const int32_t pairs = pairs_up(a->d), seen = pairs_up(most);
-    pack_queries(false, a, 0, a->r, w->q);
-    for (int32_t i = 0; i < pairs; i += STEP_PAIRS) {
-        const int32_t n = at_most(STEP_PAIRS, pairs - i);
-        pack_keys(false, a, i, i + n, most, w->k, STEP_PAIRS);
-        for (int32_t pos = 0; pos < most; pos += NR)
-            product(false, a->r, n, (left){w->q.high + 2 * i, NULL}, panel_at(false, w->k, (size_t)pos * STEP_PAIRS),
-                    w->s + pos, LM_KV_BLOCK, NR, i > 0);
-    }
-    for (int32_t r = 0; r < a->r; r++)
-        softmax_row(false, w->s + (size_t)r * LM_KV_BLOCK, most, (2 * seen + 31) / 32 * 32, w->e, (size_t)r * A_STRIDE,
-                    &a->m[r], &a->l[r]);
-    for (int32_t i = 0; i < seen; i += STEP_PAIRS) {
-        const int32_t n = at_most(STEP_PAIRS, seen - i);
-        (void)pack_values(false, a, i, i + n, LM_KV_BLOCK, most, w->v, STEP_PAIRS);
-        for (int32_t c = 0; c < a->d; c += NR)
-            product(false, a->r, n, (left){w->e.high + 2 * i, NULL}, panel_at(false, w->v, (size_t)c * STEP_PAIRS),
-                    a->acc + c, a->d, at_most(NR, a->d - c), i > 0);
-    }
-}
-
 INLINE void pairs_chunk(bool split, const lm_attn_args *a, void *scratch) {
     pairs_scratch w;
     pairs_layout(split, a->d, scratch, &w);
@@ -272,11 +240,6 @@ INLINE void pairs_chunk(bool split, const lm_attn_args *a, void *scratch) {
         most = a->limit[r] > most ? a->limit[r] : most;
     }
     PAIRS_BEGIN();
-    if (passes_once(split, a, least, most)) {
-        pairs_pass(a, &w, most);
-        PAIRS_END();
-        return;
-    }
     pack_keys(split, a, 0, pairs, most, w.k, pairs);
     if (pack_values(split, a, 0, pairs_up(most), least, most, w.v, stride))
         pairs_rows(split, a, &w, 0, a->r);
