@@ -34,6 +34,9 @@ typedef struct lm_linear_impl {
     /** Writes y[i*ldy + n] for i in [0,M), n in [n0,n1). y is not read. */
     void (*run)(const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, int64_t ldy,
                 void *scratch);
+    /** Outputs that one pass over the prepared activations serves at best: a wish for the width of ranges where M is
+     *  large; 0: none. */
+    int n_pass;
 } lm_linear_impl;
 
 /* ---- op ATTN: one chunk of at most LM_KV_BLOCK positions for R query rows that share a key/value head --------

@@ -64,6 +64,8 @@ static int64_t task_step(const cpu_backend *c, const lm_linear_impl *impl, int64
     const int64_t even = n / c->threads;
     int64_t want = even / 6;
     if (m >= 32 && want < 128) want = even < 128 ? even : 128;
+    /* many rows don't stay in a cache: whoever can serves more outputs by a pass over them */
+    if (m >= 256 && want < impl->n_pass) want = even < impl->n_pass ? even : impl->n_pass;
     if (want < impl->n_step) want = impl->n_step;
     const int64_t rounds = (n + want * c->threads - 1) / (want * c->threads), tasks = rounds * c->threads;
     return (n + tasks * impl->n_step - 1) / (tasks * impl->n_step) * impl->n_step;

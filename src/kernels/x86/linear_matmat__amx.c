@@ -17,7 +17,7 @@
 
 typedef struct amx_scratch {
     _Alignas(64) uint32_t panel[2][PANELS_N][BP_KC / 2 * NR];
-    _Alignas(64) float sums[4][BLOCK * VL];
+    _Alignas(64) float sums[2][4][BLOCK * VL];
     bp_words words;
 } amx_scratch;
 
@@ -97,7 +97,7 @@ INLINE void multiply(bool two) {
 
 /* sums of `steps` x 32 inputs. high, low: activations' parts; next: halves to the second block of rows. */
 INLINE void inner(bool split, bool two, int64_t steps, const uint16_t *high, const uint16_t *low, size_t next,
-                  const uint32_t *panel, const uint32_t *rest, amx_scratch *s) {
+                  const uint32_t *panel, const uint32_t *rest, float sums[4][BLOCK * VL]) {
     TILE_ZERO(0);
     TILE_ZERO(1);
     TILE_ZERO(2);
@@ -115,51 +115,69 @@ INLINE void inner(bool split, bool two, int64_t steps, const uint16_t *high, con
             multiply(two);
         }
     }
-    TILE_STORE(0, s->sums[0], 64);
-    TILE_STORE(1, s->sums[1], 64);
+    TILE_STORE(0, sums[0], 64);
+    TILE_STORE(1, sums[1], 64);
     if (two) {
-        TILE_STORE(2, s->sums[2], 64);
-        TILE_STORE(3, s->sums[3], 64);
+        TILE_STORE(2, sums[2], 64);
+        TILE_STORE(3, sums[3], 64);
     }
 }
 
-/* y[rows, cols] (+)= sums */
-static void put(const amx_scratch *s, int64_t rows, int64_t cols, float *y, int64_t ldy, bool add) {
+/* y[rows, cols] (+)= sums of one block of inputs, then those of the next if there is one */
+static void put(const amx_scratch *s, int64_t rows, int64_t cols, float *y, int64_t ldy, bool add, bool more) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < cols; c += VL) {
-            vf v = vf_load(s->sums[r / BLOCK * 2 + c / VL] + r % BLOCK * VL);
+            const int64_t tile = r / BLOCK * 2 + c / VL, at = r % BLOCK * VL;
+            vf v = vf_load(s->sums[0][tile] + at);
             float *to = y + r * ldy + c;
-            vf_store_n(to, add ? vf_add(vf_load_n(to, cols - c), v) : v, cols - c);
+            if (add) v = vf_add(vf_load_n(to, cols - c), v);
+            if (more) v = vf_add(v, vf_load(s->sums[1][tile] + at));
+            vf_store_n(to, v, cols - c);
         }
 }
 
+static int64_t at_most(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* Outputs [n, end) of inputs [k0, k0 + kc) to the panels of `part`; the low halves to those of the other. */
+INLINE void unpack(bool split, lm_format format, const lm_weight *w, int64_t n, int64_t end, int64_t n1, int64_t k0,
+                   int part, amx_scratch *s) {
+    const int64_t kc = at_most(w->k - k0, BP_KC);
+    for (int64_t at = n; at < end; at += VL) {
+        const size_t to = (size_t)((at - n) / VL % 2) * VL;
+        bp_strip(w, format, at, n1 - 1, k0, kc, &s->words, s->panel[part][(at - n) / NR] + to,
+                 split ? s->panel[1][(at - n) / NR] + to : NULL);
+    }
+}
+
+/* Activations pass once per PANELS_N panels and, unless split takes the room, two blocks of inputs: where they come
+ * from memory, they and y are what the tiles wait for. */
 INLINE void run(bool split, lm_format format, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1,
                 float *y, int64_t ldy, void *scratch) {
     amx_scratch *s = scratch;
     const size_t next = block_halves(w);
     const uint16_t *high = xp, *low = high + next * blocks_of(m);
+    const int64_t pass = split ? BP_KC : 2 * BP_KC;
     tiles_begin(16);
     for (int64_t n = n0; n < n1; n += PANELS_N * NR)
-        for (int64_t k0 = 0; k0 < w->k; k0 += BP_KC) {
-            int64_t kc = w->k - k0 < BP_KC ? w->k - k0 : BP_KC, end = n1 - n < PANELS_N * NR ? n1 : n + PANELS_N * NR;
-            int64_t steps = (kc + 31) / 32;
-            for (int64_t at = n; at < end; at += VL) {
-                size_t to = (size_t)((at - n) / VL % 2) * VL;
-                bp_strip(w, format, at, n1 - 1, k0, kc, &s->words, s->panel[0][(at - n) / NR] + to,
-                         split ? s->panel[1][(at - n) / NR] + to : NULL);
-            }
-            for (int64_t i = 0; i < m; i += 2 * BLOCK) {
-                size_t from = next * (size_t)(i / BLOCK) + (size_t)(k0 / 32) * TILE_HALVES;
+        for (int64_t k0 = 0; k0 < w->k; k0 += pass) {
+            const int64_t end = at_most(n1, n + PANELS_N * NR);
+            const int blocks = !split && w->k - k0 > BP_KC ? 2 : 1;
+            for (int j = 0; j < blocks; j++) unpack(split, format, w, n, end, n1, k0 + j * BP_KC, j, s);
+            for (int64_t i = 0; i < m; i += 2 * BLOCK)
                 for (int64_t p = n; p < end; p += NR) {
-                    const uint32_t *panel = s->panel[0][(p - n) / NR], *rest = s->panel[1][(p - n) / NR];
-                    if (m - i > BLOCK)
-                        inner(split, true, steps, high + from, low + from, next, panel, rest, s);
-                    else
-                        inner(split, false, steps, high + from, low + from, next, panel, rest, s);
-                    put(s, m - i < 2 * BLOCK ? m - i : 2 * BLOCK, end - p < NR ? end - p : NR, y + i * ldy + p, ldy,
-                        k0 > 0);
+                    for (int j = 0; j < blocks; j++) {
+                        const int64_t k = k0 + j * BP_KC, steps = (at_most(w->k - k, BP_KC) + 31) / 32;
+                        const size_t from = next * (size_t)(i / BLOCK) + (size_t)(k / 32) * TILE_HALVES;
+                        const uint32_t *panel = s->panel[j][(p - n) / NR], *rest = s->panel[1][(p - n) / NR];
+                        if (m - i > BLOCK)
+                            inner(split, true, steps, high + from, low + from, next, panel, rest, s->sums[j]);
+                        else
+                            inner(split, false, steps, high + from, low + from, next, panel, rest, s->sums[j]);
+                    }
+                    put(s, at_most(m - i, 2 * BLOCK), at_most(end - p, NR), y + i * ldy + p, ldy, k0 > 0, blocks > 1);
                 }
-            }
         }
     tiles_end();
 }
@@ -169,8 +187,8 @@ INLINE void run(bool split, lm_format format, const lm_weight *w, const void *xp
                                    int64_t ldy, void *scratch) {                                                    \
         run(split, LM_FORMAT_##FORMAT, w, xp, m, n0, n1, y, ldy, scratch);                                          \
     }                                                                                                               \
-    const lm_linear_impl lm_matmat_##name##suffix##__amx = {NR,           BLOCK,         prep_bytes##suffix,        \
-                                                            prep##suffix, scratch_bytes, run_##name##suffix}
+    const lm_linear_impl lm_matmat_##name##suffix##__amx = {                                                        \
+        NR, BLOCK, prep_bytes##suffix, prep##suffix, scratch_bytes, run_##name##suffix, PANELS_N * NR}
 
 LM_MATMAT_AMX(BF16, bf16, , false);
 LM_MATMAT_AMX(F16, f16, _split, true);

@@ -42,7 +42,7 @@ INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t
                                  int64_t ldy, void *scratch) {                                                    \
         run(bits, w, xp, m, n0, n1, y, ldy, scratch);                                                             \
     }                                                                                                             \
-    const lm_linear_impl lm_matmat_affine##bits##__vnni = {NR, 1, prep_bytes, prep, scratch_bytes, run_affine##bits}
+    const lm_linear_impl lm_matmat_affine##bits##__vnni = {NR, 1, prep_bytes, prep, scratch_bytes, run_affine##bits, 0}
 
 LM_MATMAT_VNNI(2);
 LM_MATMAT_VNNI(3);

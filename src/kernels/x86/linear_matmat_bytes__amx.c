@@ -97,7 +97,7 @@ INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t
         run(bits, w, xp, m, n0, n1, y, ldy, scratch);                                                             \
     }                                                                                                             \
     const lm_linear_impl lm_matmat_affine##bits##_bytes__amx = {                                                  \
-        NR, 1, prep_bytes, prep, scratch_bytes, run_affine##bits}
+        NR, 1, prep_bytes, prep, scratch_bytes, run_affine##bits, 0}
 
 LM_MATMAT_BYTES(2);
 LM_MATMAT_BYTES(3);
