@@ -184,7 +184,7 @@ static const void *select_impl(const cpu_backend *c, lm_op op, lm_format format)
 static int matvec_rows(const cpu_backend *c, lm_format format) {
     const lm_kernel_row *vec = select_row(c, LM_OP_MATVEC, format), *mat = select_row(c, LM_OP_MATMAT, format);
     if (!vec || !mat || vec->numerics == LM_NUMERICS_F32) return 4;
-    if (mat->numerics == LM_NUMERICS_F16) return 12;
+    if (mat->numerics == LM_NUMERICS_F16) return 7;
     return mat->numerics == LM_NUMERICS_F32 ? 28 : 20;
 }
 
