@@ -181,11 +181,11 @@ static const void *select_impl(const cpu_backend *c, lm_op op, lm_format format)
 }
 
 /* Where MATMAT, which unpacks weights into panels first, begins to pay (docs/speed/cpu.md): late beside a MATVEC row on
- * bytes, later still if MATMAT itself computes in float32. */
+ * bytes, later still if MATMAT itself computes in float32, and soonest if MATMAT's panels are bytes too. */
 static int matvec_rows(const cpu_backend *c, lm_format format) {
     const lm_kernel_row *vec = select_row(c, LM_OP_MATVEC, format), *mat = select_row(c, LM_OP_MATMAT, format);
     if (!vec || !mat || vec->numerics == LM_NUMERICS_F32) return 4;
-    if (mat->numerics == LM_NUMERICS_BF16 && (mat->needs & LM_CPU_AMX)) return 10; /* tiles pay early */
+    if (mat->numerics == LM_NUMERICS_F16) return 7;
     return mat->numerics == LM_NUMERICS_F32 ? 28 : 20;
 }
 
