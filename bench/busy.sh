@@ -36,4 +36,4 @@ done
 # shellcheck disable=SC2086 # lists of numbers
 a=$(median $free) b=$(median $disturbed)
 echo "$threads threads on cores $cores: undisturbed$free tok/s; with a busy loop on core $last$disturbed"
-awk -v a="$a" -v b="$b" 'BEGIN { printf "medians %.1f and %.1f tok/s: %.0f %% are left\n", a, b, a > 0 ? 100 * b / a : 0; exit !(a > 0 && b >= 0.4 * a) }'
+awk -v a="$a" -v b="$b" 'BEGIN { printf("medians %.1f and %.1f tok/s: %.0f %% are left\n", a, b, (a > 0) ? 100 * b / a : 0); exit !(a > 0 && b >= 0.4 * a) }'
