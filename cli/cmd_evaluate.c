@@ -343,7 +343,6 @@ static lm_status evaluate_model(const eval_args *a, lm_error *err) {
     lm_engine *engine = NULL;
     lm_eval *eval = NULL;
     lm_engine_options options = engine_args_options(&a->engine);
-    if (options.max_memory < 0) options.max_memory = cli_default_memory();
     lm_status status = cli_engine_open(a->model, &options, &engine, err);
     if (status == LM_OK) status = make_eval(lm_engine_get_tokenizer(engine), a, &eval, err);
     if (status == LM_OK) status = run_model(eval, engine, a, err);

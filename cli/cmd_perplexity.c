@@ -90,7 +90,6 @@ static lm_status open_base(session *s, lm_error *err) {
     if (!against) return LM_OK;
     if (stat(against, &st) == 0 && S_ISREG(st.st_mode)) return lm_logprobs_open(against, &s->file, err);
     lm_engine_options options = engine_args_options(&s->a->engine);
-    if (options.max_memory < 0) options.max_memory = cli_default_memory();
     lm_status status = cli_engine_open(against, &options, &s->base, err);
     return status == LM_OK ? make_rows(s, s->base, &s->base_rows, err) : status;
 }
@@ -205,7 +204,6 @@ static lm_status load_rows(session *s, lm_engine *engine, lm_rows **rows, lm_err
 
 static lm_status run_model(session *s, const char *model, perplexity_result *r, lm_error *err) {
     lm_engine_options options = engine_args_options(&s->a->engine);
-    if (options.max_memory < 0) options.max_memory = cli_default_memory();
     lm_engine *engine = NULL;
     lm_rows *rows = NULL;
     if (!s->quiet) {

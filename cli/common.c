@@ -199,7 +199,12 @@ lm_status cli_engine_open(const char *model, const lm_engine_options *options, l
     cli_progress_start(&progress, "Loading", "B", 0);
     o.progress = cli_progress_load;
     o.progress_user = &progress;
+    if (options->max_memory < 0) o.max_memory = lm_memory_available() / 10 * 9;
     lm_status status = lm_engine_open(model, &o, out, err);
+    if (status == LM_NOMEM && options->max_memory < 0) {
+        o.max_memory = 0;
+        status = lm_engine_open(model, &o, out, err);
+    }
     cli_progress_end(&progress);
     return status;
 }
@@ -208,8 +213,4 @@ lm_kv_type cli_kv_type(const char *name) {
     if (strcmp(name, "f32") == 0) return LM_KV_F32;
     if (strcmp(name, "f16") == 0) return LM_KV_F16;
     return strcmp(name, "bf16") == 0 ? LM_KV_BF16 : LM_KV_AUTO;
-}
-
-int64_t cli_default_memory(void) {
-    return lm_memory_available() / 10 * 9;
 }

@@ -52,9 +52,8 @@ void cli_progress_end(cli_progress *p);
 bool cli_progress_load(void *user, int64_t done, int64_t total);
 /** Of --kv-type's choices. */
 lm_kv_type cli_kv_type(const char *name);
-/** Budget of a command that nobody gave one: nine tenths of what the machine or the control group has; 0: unknown. */
-int64_t cli_default_memory(void);
-/** Opens an engine with the bar and the cancel flag in place. */
+/** Opens an engine with the bar and the cancel flag in place. max_memory below 0: nine tenths of what the machine or
+ * the control groups leave, unless the weights alone are more (mapped ones can do with less than their size). */
 lm_status cli_engine_open(const char *model, const lm_engine_options *options, lm_engine **out, lm_error *err);
 
 /** Writes JSON as Python's json.dumps does: ", " and ": ", shortest floats, NaN and Infinity by name. indent 0: one
