@@ -84,6 +84,7 @@ while [ $done_kills -lt "$kills" ]; do
 done
 
 # Ctrl-C keeps what was answered
+: >out
 (run stopped) >out 2>err &
 pid=$!
 tries=0
