@@ -5,14 +5,30 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* ---------------------------------------------------------------- memory */
+
+/* Large memory comes from the system and goes back to it at once: an allocator keeps freed pieces resident, and then a
+ * budget for the whole process has no room for the next. Sanitizers watch the allocator's memory only. */
+#if defined(__SANITIZE_ADDRESS__)
+#define LARGE SIZE_MAX
+#else
+#define LARGE ((size_t)1 << 20)
+#endif
+
+static void *take_memory(size_t bytes) {
+    void *p = NULL;
+    if (bytes < LARGE) return posix_memalign(&p, 64, bytes ? bytes : 64) ? NULL : p;
+    p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
 
 static lm_status cpu_alloc(lm_backend *b, lm_mem_kind kind, size_t bytes, const char *what, void **out, lm_error *err) {
     *out = NULL;
     LM_TRY(lm_mem_reserve(b, kind, bytes, what, err));
-    if (posix_memalign(out, bytes >= ((size_t)2 << 20) ? 4096 : 64, bytes ? bytes : 64)) {
-        *out = NULL;
+    *out = take_memory(bytes);
+    if (!*out) {
         lm_mem_unreserve(b, kind, bytes);
         return lm_fail_nomem(err, bytes, what);
     }
@@ -21,7 +37,10 @@ static lm_status cpu_alloc(lm_backend *b, lm_mem_kind kind, size_t bytes, const 
 
 static void cpu_release(lm_backend *b, lm_mem_kind kind, void *memory, size_t bytes) {
     if (!memory) return;
-    free(memory);
+    if (bytes < LARGE)
+        free(memory);
+    else
+        (void)munmap(memory, bytes);
     lm_mem_unreserve(b, kind, bytes);
 }
 
