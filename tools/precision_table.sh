@@ -92,7 +92,7 @@ for type in BF16 F16 Q8_0 Q6_K Q5_1 Q5_0 Q4_1 Q4_0 Q3_K_M Q2_K; do
         --kl-divergence-base "$OUT/base.kld" || die "llama-perplexity failed on $type: $(why "$log") (log: $log)"
     # bits/weight without the file's header, which is that of the 16-bit file
     awk -v type=$type -v bytes="$(wc -c <"$file")" -v base="$(wc -c <"$BASE")" -v n="$PARAMETERS" '
-        function value(    s) { s = $0; sub(/^[^:]*: */, "", s); gsub(/ +/, " ", s); return s }
+        function value(    s) { s = $0; sub(/^[^:]*: */, "", s); gsub(/ +/, " ", s); sub(/-?nan/, "n/a", s); return s }
         /^Mean PPL\(Q\) +:/ { ppl = value() }
         /^Mean ln\(PPL\(Q\)\/PPL\(base\)\)/ { ratio = value() }
         /^Mean +KLD:/ { mean = value() }
