@@ -70,13 +70,13 @@ ls stopped/*_samples_mmlu_pro_biology.jsonl >/dev/null 2>&1 || fail "answers so 
 [ -z "$(find stopped -name '*_mmlu_pro' -o -name '*_report.json')" ] || fail "no results of a part"
 
 # errors
-refused 2 '' "$program" evaluate --model "$model"
-refused 2 '' "$program" evaluate --model "$model" --task mmlu_pro --batch-size 0
-refused 2 '' "$program" evaluate --model "$model" --t mmlu_pro
-refused 1 '' "$program" evaluate --model tokenizer --task mmlu_pro_nothing --dump-requests -
-refused 1 '' "$program" evaluate --model tokenizer --task mmlu_pro --num-shots 6 --dump-requests -
-refused 1 '' "$program" evaluate --model tokenizer --task mmlu_pro --limit 0 --dump-requests -
-refused 1 '' "$program" evaluate --model tokenizer --task mmlu_pro --data nowhere --dump-requests -
-refused 1 '' "$program" evaluate --model tokenizer --task mmlu_pro --chat-template-args '[1]' --dump-requests -
-refused 1 '' "$program" evaluate --model nowhere --task mmlu_pro --dump-requests -
+refused 2 'the following arguments are required: --tasks' "$program" evaluate --model "$model"
+refused 2 '--batch-size: expected 1 to 65536' "$program" evaluate --model "$model" --task mmlu_pro --batch-size 0
+refused 2 'ambiguous option: --t could match --tasks' "$program" evaluate --model "$model" --t mmlu_pro
+refused 1 'mmlu_pro_nothing.* is no task' "$program" evaluate --model tokenizer --task mmlu_pro_nothing --dump-requests -
+refused 1 '\(6\) exceeds the 5 that are available' "$program" evaluate --model tokenizer --task mmlu_pro --num-shots 6 --dump-requests -
+refused 1 'limit 0, 712 rows' "$program" evaluate --model tokenizer --task mmlu_pro --limit 0 --dump-requests -
+refused 1 '^mlx_lm.evaluate: error: nowhere/test.jsonl: ' "$program" evaluate --model tokenizer --task mmlu_pro --data nowhere --dump-requests -
+refused 1 'expected a JSON object, found another type' "$program" evaluate --model tokenizer --task mmlu_pro --chat-template-args '[1]' --dump-requests -
+refused 1 'nowhere: neither a path nor a model' "$program" evaluate --model nowhere --task mmlu_pro --dump-requests -
 finish
