@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * jinja_filters.c: filters on single values, and how filters are found. */
+#include "base/number.h"
 #include "text/jinja_impl.h"
 #include <math.h>
 #include <stdio.h>
@@ -84,7 +85,7 @@ static bool parse_float(const jj_str *s, double *out) {
     char *p = text, *end;
     while (jj_char_is_space((uint8_t)*p)) p++;
     if (!*p) return false;
-    *out = strtod(p, &end);
+    *out = lm_number_parse(p, &end);
     return *end == 0;
 }
 
@@ -145,8 +146,8 @@ static jj_value f_round(jj *c, jj_value v, jj_value *g, const jj_args *a) {
         return v.type == JJ_FLOAT ? jj_float(r) : jj_int((int64_t)r);
     }
     char text[700]; /* printf rounds the exact binary value half to even, as Python's round does */
-    snprintf(text, sizeof text, "%.*f", (int)digits, f);
-    return jj_float(strtod(text, NULL));
+    lm_number_format(text, sizeof text, "%.*f", (int)digits, f);
+    return jj_float(lm_number_parse(text, NULL));
 }
 
 static jj_value f_string(jj *c, jj_value v, jj_value *g, const jj_args *a) {
@@ -216,7 +217,9 @@ static jj_value f_filesizeformat(jj *c, jj_value v, jj_value *g, const jj_args *
     } else {
         int i = 0;
         for (; i < 7 && bytes >= unit * base; i++) unit *= base;
-        jj_buf_addf(c, &b, "%.1f %s", bytes / unit, names[binary][i]);
+        char text[400];
+        lm_number_format(text, sizeof text, "%.1f %s", bytes / unit, names[binary][i]);
+        jj_buf_adds(c, &b, text);
     }
     return jj_buf_value(c, &b);
 }
