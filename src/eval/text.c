@@ -21,8 +21,11 @@ lm_status lm_ev_fail(lm_error *err, lm_status status, const char *format, ...) {
         va_start(args, format);
         vsnprintf(err->message, sizeof err->message, format, args);
         va_end(args);
-        for (char *c = err->message; *c; c++)
-            if (*c == '\n' || *c == '\r') *c = ' ';
+        /* as the library's own lm_fail: hostile names cannot forge lines or terminal output */
+        for (unsigned char *c = (unsigned char *)err->message; *c; c++) {
+            if (*c < 0x20 || *c == 0x7f) *c = '?';
+            if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0) c[0] = c[1] = '?';
+        }
     }
     return status;
 }

@@ -25,6 +25,11 @@ answers high 9
 grep -q '^|all questions|20|0.1000|0.9000|+0.8000|.*|0|16|3.052e-05|3.052e-05|0.2000|0.2000|$' out || { fail "pair"; cat out; }
 grep -q '^The two are separable' out || fail "separable"
 grep -q '^|mmlu_pro_law||1 2 3 4 5 6 7 8|$' out || fail "flips"
+# a report is outside text: a setting's name cannot add lines
+cp -r high forged && sed -i 's/"settings": {/"settings": {"x\\n# All right\\u001b[2J": 1,/' forged/*_report.json
+"$program" evaluate --compare low forged >out 2>err || fail "a forged setting"
+grep -q '^note: setting x # All right \[2J is given in B only$' out || { fail "a forged setting"; cat out; }
+
 "$program" evaluate --compare low mid high >out 2>err || fail "compare three"
 grep -q '^|\*\*A\*\*||+0.2000 ± 0.1799 =|+0.8000 ± 0.1799|$' out || { fail "matrix"; cat out; }
 "$program" evaluate --compare low high --json >a.json && "$program" evaluate --compare low/*_report.json high --json |

@@ -77,11 +77,22 @@ static void test_failures(void **state) {
     remove_tree(f.path);
 }
 
+/* Names from outside can hold what a terminal obeys: ESC, and CSI as one character. */
+static void test_controls(void **state) {
+    (void)state;
+    lm_error err;
+    lm_fail(&err, LM_IO,
+            "a\033[2J\nb\xc2\x9b"
+            "c\xc3\x9b\x7f");
+    assert_string_equal(err.message, "a?[2J?b?\?c\xc3\x9b?");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_permissions),
         cmocka_unit_test(test_two_writers),
         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_controls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
