@@ -29,6 +29,11 @@ for type in auto f16 bf16 q8_0 q4_0 q4_1; do
     rm -f "$work/a" "$work/b"
 done
 
+# The option's name may be cut, as any other's.
+"$program" convert --model "$checkpoints/qwen3/bf16" --gguf-o "$work/a" >"$work/out" || fail "--gguf-o"
+[ -f "$work/a" ] && [ ! -e mlx_model ] || fail "--gguf-o made $(ls "$work")"
+rm -rf "$work/a" mlx_model
+
 # An existing file stays as it is.
 echo mine >"$work/m"
 "$program" convert --model "$checkpoints/qwen3/bf16" --gguf-out "$work/m" 2>"$work/stderr" && fail "overwrote a file"
