@@ -1,12 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# usage: evaluate_journal.sh MLX_LM [KILLS] [FULL_DISKS]
+# usage: evaluate_journal.sh MLX_LM [KILLS] [FULL_DISKS] [LIMIT]
+# LIMIT: questions of each of the 14 subjects in the runs that are killed; from about 40 on (seconds a run) most kills hit
+# a run that has gone on from answers already in the journal.
 # Interrupted evaluations go on: kill -9 at random moments under changing batch sizes, threads and load modes, Ctrl-C, a
 # full disk, foreign and damaged journals. Final files must equal an undisturbed run's byte for byte.
 set -u
 program=$1
 kills=${2:-6}
 disks=${3:-1}
+limit=${4:-5}
 data=${LM_TEST_DATA:?}
 model=$data/golden/checkpoints/qwen3/4bit-g64
 work=$(mktemp -d) || exit 1
@@ -32,9 +35,9 @@ run() { # folder, options...
     exec "$program" evaluate --model "$model" --tasks mmlu_pro --limit 5 --max-tokens 30 --num-shots 1 \
         --output-dir "$folder" "$@"
 }
-same() { # folder, what
-    for file in whole/*; do
-        name=${file#whole/}
+same() { # folder, what, [undisturbed]
+    for file in "${3:-whole}"/*; do
+        name=${file##*/}
         case $name in
         *_run.json | *_journal.sqlite*) ;;
         *) cmp "$file" "$1/$name" || { fail "$2: $name differs"; return; } ;;
@@ -64,22 +67,35 @@ for i in 1 2 3; do
     same plain$i "$(settings $i)"
 done
 
-# kill -9: as many as asked for, a folder for every six, each started with other settings
-done_kills=0 resumed=0
+# kill -9: as many as asked for, a folder for every six, each started with other settings; within the first third of
+# what a run takes, so that six don't find it finished
+undisturbed=whole
+if [ "$limit" != 5 ]; then
+    undisturbed=long
+    start=$(date +%s%N)
+    (run long --limit "$limit" --max-tokens 100) >/dev/null 2>err || { fail "undisturbed, $limit a subject"; cat err; }
+    took=$((($(date +%s%N) - start) / 3000000))
+fi
+long() { # folder, options...
+    folder=$1
+    shift
+    if [ $undisturbed = whole ]; then run "$folder" "$@"; else run "$folder" --limit "$limit" --max-tokens 100 "$@"; fi
+}
+done_kills=0 resumed=0 finished=0
 while [ $done_kills -lt "$kills" ]; do
     folder=killed$((done_kills / 6))
     moment=$(awk -v s=$done_kills -v t=$took 'BEGIN { srand(s + 1); printf "%.3f", rand() * t / 1000 }')
     # shellcheck disable=SC2046
-    (run $folder $(settings $done_kills)) >/dev/null 2>killed.err &
+    (long $folder $(settings $done_kills)) >/dev/null 2>killed.err &
     pid=$!
     sleep "$moment"
-    kill -9 $pid 2>/dev/null
+    kill -9 $pid 2>/dev/null || finished=$((finished + 1))
     wait $pid 2>/dev/null
     ! grep -q 'questions are answered' killed.err || resumed=$((resumed + 1))
     done_kills=$((done_kills + 1))
     if [ $((done_kills % 6)) = 0 ] || [ $done_kills = "$kills" ]; then
-        (run $folder) >/dev/null 2>err || { fail "after $done_kills kills"; cat err; }
-        same $folder "after $done_kills kills"
+        (long $folder) >/dev/null 2>err || { fail "after $done_kills kills"; cat err; }
+        same $folder "after $done_kills kills" $undisturbed
     fi
 done
 
@@ -156,5 +172,5 @@ while [ $i -lt "$disks" ]; do
     fi
     i=$((i + 1))
 done
-echo "$kills kills, $resumed of them of runs that had gone on; $disks full disks"
+echo "$kills kills, $resumed of them of runs that had gone on, $finished after the end; $disks full disks"
 exit $status
