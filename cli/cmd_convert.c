@@ -111,6 +111,7 @@ int cmd_convert(int argc, char **argv) {
     };
     int code = args_parse(argv[0], "Convert a model to MLX format.", specs, argc, argv);
     if (code >= 0) return code;
+    if (gguf_out) return cmd_convert_gguf_out(argc, argv); /* abbreviated: --gguf-o */
     if (a.gguf && (a.hf_path || a.quantize || a.dequantize || a.dtype || a.quant_predicate))
         return args_error(argv[0], specs, "--gguf converts as it is: convert the result again to change its weights");
     if (a.gguf) return run_gguf(argv[0], &a);

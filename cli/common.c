@@ -23,7 +23,11 @@ lm_status cli_error(lm_error *err, lm_status status, const char *fmt, ...) {
 }
 
 void cli_print_clean(FILE *f, const char *text) {
-    for (; *text; text++) fputc((unsigned char)*text < 32 || *text == 127 ? '?' : *text, f);
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+        bool latin = *c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; /* controls of Latin-1: terminals obey them as well */
+        fputc(*c < 32 || *c == 127 || latin ? '?' : *c, f);
+        c += latin;
+    }
 }
 
 int cli_fail(const char *prog, const lm_error *err) {

@@ -4,7 +4,6 @@
  * 17 digits in every float, no NaN. */
 #include "common.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 void cli_json_float(double value, char *text, size_t size) {
@@ -12,29 +11,9 @@ void cli_json_float(double value, char *text, size_t size) {
         snprintf(text, size, "%s", isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity");
         return;
     }
-    char shortest[40];
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(shortest, sizeof shortest, "%.*e", digits - 1, value);
-        if (strtod(shortest, NULL) == value) break;
-    }
-    /* shortest is [-]d[.ddd]e[+-]xx: Python writes plain digits for exponents in [-4, 16). */
-    char *mark = strchr(shortest, 'e');
-    int exponent = (int)strtol(mark + 1, NULL, 10), negative = shortest[0] == '-';
-    char digits[32];
-    size_t n = 0;
-    for (const char *c = shortest + negative; c < mark; c++)
-        if (*c != '.') digits[n++] = *c;
-    digits[n] = '\0';
-    const char *sign = negative ? "-" : "";
-    if (exponent < -4 || exponent >= 16)
-        snprintf(text, size, "%s%c%s%se%c%02d", sign, digits[0], n > 1 ? "." : "", digits + 1, exponent < 0 ? '-' : '+',
-                 abs(exponent));
-    else if (exponent < 0)
-        snprintf(text, size, "%s0.%.*s%s", sign, -exponent - 1, "000", digits);
-    else if ((int)n <= exponent + 1)
-        snprintf(text, size, "%s%s%.*s.0", sign, digits, exponent + 1 - (int)n, "0000000000000000");
-    else
-        snprintf(text, size, "%s%.*s.%s", sign, exponent + 1, digits, digits + exponent + 1);
+    char shortest[32];
+    lm_number_text(value, shortest);
+    snprintf(text, size, "%s", shortest);
 }
 
 /* Decodes one code point of valid UTF-8 (jansson guarantees that). */

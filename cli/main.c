@@ -24,7 +24,7 @@ static const command commands[] = {
     {"benchmark", cmd_benchmark, "measure prompt and generation speed and memory"},
     {"cache_prompt", NULL, NULL},
     {"chat", NULL, NULL},
-    {"convert", cmd_convert, "turn a GGUF file into an MLX folder"},
+    {"convert", cmd_convert, "make an MLX folder (quantized or not) or a GGUF file"},
     {"evaluate", cmd_evaluate, "score a model on lm-eval tasks"},
     {"fuse", NULL, NULL},
     {"generate", cmd_generate, "answer one prompt"},

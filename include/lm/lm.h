@@ -399,6 +399,9 @@ typedef struct lm_tensor_out {
 lm_status lm_safetensors_write(const char *path, const lm_tensor_out *tensors, size_t n_tensors, lm_error *err);
 /** Writes `length` bytes to `path` atomically: temporary name in the same folder, fsync, rename. */
 lm_status lm_file_write(const char *path, const void *data, size_t length, lm_error *err);
+/** `value` as Python's repr writes it ("0.1", "1e-05", "nan", "-inf"): the fewest digits that read back, with a point
+ *  whatever the locale. At most 24 characters and the terminator. */
+void lm_number_text(double value, char text[32]);
 
 #ifdef __cplusplus
 }

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define MAX_TRIES 1000 /* names for a temporary file */
+
 bool lm_fs_exists(const char *path) {
     struct stat st;
     return stat(path, &st) == 0;
@@ -56,17 +58,18 @@ lm_status lm_fs_read(const char *path, size_t max, char **data, size_t *length, 
         close(fd);
         return lm_fail_nomem(err, size, path);
     }
+    ssize_t n = 0;
     while (got < size) {
-        ssize_t n = read(fd, p + got, size - got);
+        n = read(fd, p + got, size - got);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) break;
         got += (size_t)n;
     }
-    int saved = errno;
+    const char *why = n < 0 ? strerror(errno) : "the file became shorter";
     close(fd);
     if (got < size) {
         free(p);
-        return lm_fail(err, LM_IO, "%s: read %zu of %zu bytes: %s", path, got, size, strerror(saved));
+        return lm_fail(err, LM_IO, "%s: read %zu of %zu bytes: %s", path, got, size, why);
     }
     p[size] = 0;
     *data = p;
@@ -79,27 +82,41 @@ struct lm_fs_writer {
     char *path, *temporary;
 };
 
+/* A name that nobody else has: PATH.tmpPID-N, the first N that is free. The kernel applies the umask, which only the
+ * whole process could ask for otherwise. */
+static lm_status make_temporary(const char *path, bool folder, char **name, int *fd, lm_error *err) {
+    size_t n = strlen(path) + 40;
+    *fd = -1;
+    *name = malloc(n);
+    if (!*name) return lm_fail_nomem(err, n, path);
+    for (int i = 0; i < MAX_TRIES; i++) {
+        snprintf(*name, n, "%s.tmp%ld-%d", path, (long)getpid(), i);
+        if (folder && !mkdir(*name, 0777)) return LM_OK;
+        if (!folder && (*fd = open(*name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) >= 0) return LM_OK;
+        if (errno != EEXIST) break;
+    }
+    lm_status s = lm_fail(err, LM_IO, "%s: cannot create: %s", path, strerror(errno));
+    free(*name);
+    *name = NULL;
+    return s;
+}
+
+lm_status lm_fs_temporary_folder(const char *path, char **name, lm_error *err) {
+    int unused;
+    return make_temporary(path, true, name, &unused, err);
+}
+
 lm_status lm_fs_writer_create(const char *path, lm_fs_writer **out, lm_error *err) {
     *out = NULL;
     lm_fs_writer *w = calloc(1, sizeof *w);
-    size_t n = strlen(path);
-    if (w) w->path = malloc(n + 1), w->temporary = malloc(n + 12);
-    if (!w || !w->path || !w->temporary) {
-        if (w) free(w->path), free(w->temporary);
+    if (w) w->path = strdup(path);
+    lm_status s =
+        w && w->path ? make_temporary(path, false, &w->temporary, &w->fd, err) : lm_fail_nomem(err, strlen(path), path);
+    if (s != LM_OK) {
+        if (w) free(w->path);
         free(w);
-        return lm_fail_nomem(err, n, path);
-    }
-    memcpy(w->path, path, n + 1);
-    snprintf(w->temporary, n + 12, "%s.tmpXXXXXX", path);
-    w->fd = mkstemp(w->temporary);
-    if (w->fd < 0) {
-        lm_status s = lm_fail(err, LM_IO, "%s: cannot create: %s", path, strerror(errno));
-        free(w->path), free(w->temporary), free(w);
         return s;
     }
-    mode_t mask = umask(0);
-    umask(mask);
-    (void)fchmod(w->fd, 0666 & ~mask);
     *out = w;
     return LM_OK;
 }

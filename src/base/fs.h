@@ -16,6 +16,10 @@ lm_status lm_fs_writer_add(lm_fs_writer *w, const void *data, size_t length, lm_
 lm_status lm_fs_writer_commit(lm_fs_writer *w, lm_error *err);
 void lm_fs_writer_abandon(lm_fs_writer *w);
 
+/** Makes a new folder beside `path`, named after it, with the permissions that the umask leaves. *name: its path, freed
+ * by the caller. */
+lm_status lm_fs_temporary_folder(const char *path, char **name, lm_error *err);
+
 /** Maps a file read-only. Empty files give data NULL, length 0. */
 typedef struct lm_fs_map {
     const uint8_t *data;

@@ -102,7 +102,7 @@ lm_status lm_pool_create(int threads, lm_pool **out, lm_error *err) {
     *out = NULL;
     if (threads <= 0) {
         long online = sysconf(_SC_NPROCESSORS_ONLN);
-        threads = online > 0 ? (int)online : 1;
+        threads = online < 1 ? 1 : online < MAX_THREADS ? (int)online : MAX_THREADS;
     }
     if (threads > MAX_THREADS) return lm_fail(err, LM_ARG, "threads: %d, expected at most %d", threads, MAX_THREADS);
     lm_pool *p = calloc(1, sizeof *p);

@@ -18,9 +18,12 @@ void lm_free(void *memory) {
     free(memory);
 }
 
+/* Controls of ASCII, and those of Latin-1 as UTF-8 has them (C2 80 to C2 9F), which terminals obey as well. */
 static void sanitize(char *s) {
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f) *s = '?';
+    for (unsigned char *p = (unsigned char *)s; *p; p++) {
+        if (*p < 0x20 || *p == 0x7f) *p = '?';
+        if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) p[0] = p[1] = '?';
+    }
 }
 
 static lm_status fail_v(lm_error *err, lm_status status, const char *fmt, va_list args) {

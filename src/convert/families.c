@@ -1,84 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * families.c: the tensors of each family, in the order in which mlx-lm's modules hold them. The order is part of the
- * contract: shards are cut along it. */
+ * families.c: what the families differ in: which config keys they read, and the order in which mlx-lm's modules hold
+ * their tensors. The order is part of the contract: shards are cut along it. */
+#include "convert/names.h"
 #include "convert/plan.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    LINEAR = 1,
-    PER_LAYER = 2,
-    IF_ATTENTION_BIAS = 4,
-    IF_MLP_BIAS = 8,
-    IF_DENSE = 16,
-    IF_MOE = 32,
-    IF_UNTIED = 64,
-    EXPERTS = 128,
-};
-
-/* Sizes by letters: v vocabulary, h hidden, q heads x head_dim, k kv heads x head_dim, d head_dim, f feed-forward,
- * e experts, m an expert's feed-forward, 0 none. */
-typedef struct rule {
-    const char *path, *leaf;
-    char n, k;
-    unsigned flags;
-} rule;
-
-#define ATTENTION                                                            \
-    {"self_attn.q_proj", "weight", 'q', 'h', PER_LAYER | LINEAR},            \
-        {"self_attn.q_proj", "bias", 'q', 0, PER_LAYER | IF_ATTENTION_BIAS}, \
-        {"self_attn.k_proj", "weight", 'k', 'h', PER_LAYER | LINEAR},        \
-        {"self_attn.k_proj", "bias", 'k', 0, PER_LAYER | IF_ATTENTION_BIAS}, \
-        {"self_attn.v_proj", "weight", 'k', 'h', PER_LAYER | LINEAR},        \
-        {"self_attn.v_proj", "bias", 'k', 0, PER_LAYER | IF_ATTENTION_BIAS}, \
-        {"self_attn.o_proj", "weight", 'h', 'q', PER_LAYER | LINEAR}, {      \
-        "self_attn.o_proj", "bias", 'h', 0, PER_LAYER | IF_ATTENTION_BIAS    \
-    }
-#define QK_NORM                                          \
-    {"self_attn.q_norm", "weight", 'd', 0, PER_LAYER}, { \
-        "self_attn.k_norm", "weight", 'd', 0, PER_LAYER  \
-    }
-#define MLP                                                                   \
-    {"mlp.gate_proj", "weight", 'f', 'h', PER_LAYER | LINEAR | IF_DENSE},     \
-        {"mlp.gate_proj", "bias", 'f', 0, PER_LAYER | IF_MLP_BIAS},           \
-        {"mlp.down_proj", "weight", 'h', 'f', PER_LAYER | LINEAR | IF_DENSE}, \
-        {"mlp.down_proj", "bias", 'h', 0, PER_LAYER | IF_MLP_BIAS},           \
-        {"mlp.up_proj", "weight", 'f', 'h', PER_LAYER | LINEAR | IF_DENSE}, { \
-        "mlp.up_proj", "bias", 'f', 0, PER_LAYER | IF_MLP_BIAS                \
-    }
-#define NORMS                                                   \
-    {"input_layernorm", "weight", 'h', 0, PER_LAYER}, {         \
-        "post_attention_layernorm", "weight", 'h', 0, PER_LAYER \
-    }
-#define EMBEDDING \
-    { "model.embed_tokens", "weight", 'v', 'h', LINEAR }
-#define ENDS                                              \
-    {"model.norm", "weight", 'h', 0, 0}, {                \
-        "lm_head", "weight", 'v', 'h', LINEAR | IF_UNTIED \
-    }
-#define END \
-    { NULL, NULL, 0, 0, 0 }
-
-static const rule llama_rules[] = {EMBEDDING, ATTENTION, MLP, NORMS, ENDS, END};
-static const rule qwen3_rules[] = {EMBEDDING, ATTENTION, QK_NORM, MLP, NORMS, ENDS, END};
-static const rule qwen3_moe_rules[] = {
-    EMBEDDING,
-    ATTENTION,
-    QK_NORM,
-    NORMS,
-    {"mlp.gate", "weight", 'e', 'h', PER_LAYER | LINEAR | IF_MOE},
-    {"mlp.switch_mlp.gate_proj", "weight", 'm', 'h', PER_LAYER | LINEAR | IF_MOE | EXPERTS},
-    {"mlp.switch_mlp.up_proj", "weight", 'm', 'h', PER_LAYER | LINEAR | IF_MOE | EXPERTS},
-    {"mlp.switch_mlp.down_proj", "weight", 'h', 'm', PER_LAYER | LINEAR | IF_MOE | EXPERTS},
-    MLP,
-    ENDS,
-    END,
-};
-
 struct cv_family {
     const char *model_type;
-    const rule *rules;
+    cv_order order;
+    bool qk_norm;
     bool needs_heads;     /* num_key_value_heads and head_dim are required */
     bool moe, has_biases; /* attention_bias and mlp_bias are read */
     bool scales_rope;
@@ -86,9 +18,9 @@ struct cv_family {
     const char *drops; /* part of names that are dropped */
 };
 static const struct cv_family families[] = {
-    {"llama", llama_rules, false, false, true, true, 1, "self_attn.rotary_emb.inv_freq"},
-    {"qwen3", qwen3_rules, true, false, false, true, -1, NULL},
-    {"qwen3_moe", qwen3_moe_rules, true, true, false, false, -1, NULL},
+    {"llama", CV_ORDER_DENSE, false, false, false, true, true, 1, "self_attn.rotary_emb.inv_freq"},
+    {"qwen3", CV_ORDER_DENSE, true, true, false, false, true, -1, NULL},
+    {"qwen3_moe", CV_ORDER_MOE, true, true, true, false, false, -1, NULL},
 };
 
 lm_status cv_family_find(const lm_config *config, const struct cv_family **out, lm_error *err) {
@@ -148,71 +80,58 @@ void cv_dims_free(cv_dims *d) {
     d->dense = NULL;
 }
 
-static int64_t size_of(const cv_dims *d, char letter) {
-    switch (letter) {
-    case 'v': return d->vocab;
-    case 'h': return d->hidden;
-    case 'q': return d->heads * d->head_dim;
-    case 'k': return d->kv_heads * d->head_dim;
-    case 'd': return d->head_dim;
-    case 'f': return d->ffn;
-    case 'e': return d->experts;
-    case 'm': return d->moe_ffn;
-    default: return 1;
-    }
-}
-
 /* ---------------------------------------------------------------- the walk */
 
 static bool is_moe(const cv_dims *d, int64_t layer) {
     return d->experts > 0 && (layer + 1) % d->sparse_step == 0 && !(d->dense && d->dense[layer]);
 }
 
-static bool applies(const rule *r, const cv_dims *d, int64_t layer) {
-    bool moe = (r->flags & PER_LAYER) && d->experts > 0 && is_moe(d, layer);
-    if ((r->flags & IF_ATTENTION_BIAS) && !d->attention_bias) return false;
-    if ((r->flags & IF_MLP_BIAS) && !d->mlp_bias) return false;
-    if ((r->flags & IF_UNTIED) && d->tied) return false;
-    if ((r->flags & IF_DENSE) && moe) return false;
-    return !((r->flags & IF_MOE) && !moe);
+static void fill_slot(cv_slot *s, const cv_tensor *t, const cv_sizes *sizes, int64_t layer) {
+    memset(s, 0, sizeof *s);
+    s->leaf = t->leaf;
+    s->flags = (t->columns ? CV_LINEAR : 0) | (t->flags & CV_STACK ? CV_EXPERTS : 0);
+    cv_tensor_path(t, layer, s->path, sizeof s->path);
+    if (t->flags & CV_STACK) {
+        snprintf(s->unstacked, sizeof s->unstacked, "model.layers.%lld.mlp.experts.%%lld.%s.weight", (long long)layer,
+                 cv_tensor_expert(t));
+        s->shape[s->n_dims++] = sizes->experts;
+    }
+    s->shape[s->n_dims++] = cv_size(sizes, t->rows);
+    if (t->columns) s->shape[s->n_dims++] = cv_size(sizes, t->columns);
 }
 
-static void fill_slot(cv_slot *s, const rule *r, const cv_dims *d, int64_t layer) {
-    memset(s, 0, sizeof *s);
-    s->leaf = r->leaf;
-    s->flags = (r->flags & LINEAR ? CV_LINEAR : 0) | (r->flags & EXPERTS ? CV_EXPERTS : 0);
-    if (r->flags & PER_LAYER)
-        snprintf(s->path, sizeof s->path, "model.layers.%lld.%s", (long long)layer, r->path);
-    else
-        snprintf(s->path, sizeof s->path, "%s", r->path);
-    if (r->flags & EXPERTS) {
-        snprintf(s->unstacked, sizeof s->unstacked, "model.layers.%lld.mlp.experts.%%lld.%s.weight", (long long)layer,
-                 strrchr(r->path, '.') + 1);
-        s->shape[s->n_dims++] = d->experts;
-    }
-    s->shape[s->n_dims++] = size_of(d, r->n);
-    if (r->k) s->shape[s->n_dims++] = size_of(d, r->k);
+typedef struct walk {
+    const cv_dims *dims;
+    cv_sizes sizes;
+    lm_status (*fn)(void *user, const cv_slot *slot, lm_error *err);
+    void *user;
+} walk;
+
+static lm_status visit(void *user, const cv_tensor *t, int64_t layer, lm_error *err) {
+    const walk *w = user;
+    cv_slot slot;
+    bool moe = t->flags & CV_PER_LAYER && is_moe(w->dims, layer);
+    if (!cv_tensor_applies(t, &w->sizes, moe)) return LM_OK;
+    fill_slot(&slot, t, &w->sizes, layer);
+    return w->fn(w->user, &slot, err);
 }
 
 lm_status cv_family_each(const struct cv_family *family, const cv_dims *d,
                          lm_status (*fn)(void *user, const cv_slot *slot, lm_error *err), void *user, lm_error *err) {
-    cv_slot slot;
-    for (const rule *r = family->rules; r->path; r++) {
-        const rule *end = r;
-        while (end->path && (end->flags & PER_LAYER)) end++;
-        if (end == r) { /* a tensor outside the layers */
-            fill_slot(&slot, r, d, 0);
-            if (applies(r, d, 0)) LM_TRY(fn(user, &slot, err));
-            continue;
-        }
-        for (int64_t layer = 0; layer < d->layers; layer++)
-            for (const rule *each = r; each < end; each++) {
-                fill_slot(&slot, each, d, layer);
-                if (applies(each, d, layer)) LM_TRY(fn(user, &slot, err));
-            }
-        r = end - 1;
-    }
-    return LM_OK;
+    walk w = {.dims = d, .fn = fn, .user = user};
+    w.sizes = (cv_sizes){.vocab = d->vocab,
+                         .hidden = d->hidden,
+                         .heads = d->heads,
+                         .kv_heads = d->kv_heads,
+                         .head_dim = d->head_dim,
+                         .ffn = d->ffn,
+                         .experts = d->experts,
+                         .moe_ffn = d->moe_ffn,
+                         .attention_bias = d->attention_bias,
+                         .mlp_bias = d->mlp_bias,
+                         .tied = d->tied,
+                         .qk_norm = family->qk_norm};
+    return cv_tensors_each(family->order, d->layers, visit, &w, err);
 }
 
 bool cv_family_drops(const struct cv_family *family, const cv_dims *d, const char *name) {

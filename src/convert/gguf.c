@@ -4,36 +4,15 @@
 #include "base/fs.h"
 #include "convert/convert.h"
 #include "convert/folder.h"
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-static lm_status make_temporary(const char *target, char **out, lm_error *err) {
-    size_t n = strlen(target) + 12;
-    *out = malloc(n);
-    if (!*out) return lm_fail_nomem(err, n, target);
-    snprintf(*out, n, "%s.tmpXXXXXX", target);
-    if (!mkdtemp(*out)) {
-        lm_status s = lm_fail(err, LM_IO, "%s: cannot create a folder: %s", *out, strerror(errno));
-        free(*out);
-        *out = NULL;
-        return s;
-    }
-    mode_t mask = umask(0);
-    umask(mask);
-    (void)chmod(*out, 0777 & ~mask);
-    return LM_OK;
-}
 
 static lm_status write_model(const lm_gguf *g, const llama_params *p, const convert_plan *plan, char *target,
                              const convert_progress *progress, lm_error *err) {
     char *folder = NULL;
     int made = 0;
     lm_status s = folder_make_parents(target, &made, err);
-    if (s == LM_OK) s = make_temporary(target, &folder, err);
+    if (s == LM_OK) s = lm_fs_temporary_folder(target, &folder, err);
     if (s == LM_OK) s = convert_tokenizer_write(g, p, folder, err);
     if (s == LM_OK) s = llama_configs_write(p, plan, folder, err);
     if (s == LM_OK) s = convert_plan_write(plan, folder, progress, err);

@@ -3,6 +3,7 @@
  * survive unchanged. */
 #include "base/half.h"
 #include "convert/gguf_out.h"
+#include "convert/names.h"
 #include "format/qformat.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,86 +11,16 @@
 
 #define ALIGNMENT 32u
 
-enum {
-    PER_LAYER = 1,
-    ROT_Q = 2, /* rows in rotary order where the architecture is llama */
-    ROT_K = 4,
-    ATTENTION_BIAS = 8,
-    MLP_BIAS = 16,
-    UNTIED = 32,
-    QK_NORM = 64,
-    DENSE = 128,
-    MOE = 256,
-    STACK = 512,  /* experts: one matrix each, stacked in the file */
-    FLOAT = 1024, /* a matrix that stays float32: the router */
-    HEAD = 2048,  /* gives the logits */
-};
-
-/* Sizes are named by letters: v vocabulary, h hidden, f feed-forward, q heads x head_dim, k kv heads x head_dim, d
- * head_dim, e experts, m an expert's feed-forward; columns 0: a vector. */
-static const struct rule {
-    const char *gguf, *path, *leaf;
-    char rows, columns;
-    int flags;
-} rules[] = {
-    {"token_embd.weight", "model.embed_tokens", "weight", 'v', 'h', 0},
-    {"attn_norm.weight", "input_layernorm", "weight", 'h', 0, PER_LAYER},
-    {"attn_q.weight", "self_attn.q_proj", "weight", 'q', 'h', ROT_Q | PER_LAYER},
-    {"attn_q.bias", "self_attn.q_proj", "bias", 'q', 0, ROT_Q | ATTENTION_BIAS | PER_LAYER},
-    {"attn_k.weight", "self_attn.k_proj", "weight", 'k', 'h', ROT_K | PER_LAYER},
-    {"attn_k.bias", "self_attn.k_proj", "bias", 'k', 0, ROT_K | ATTENTION_BIAS | PER_LAYER},
-    {"attn_v.weight", "self_attn.v_proj", "weight", 'k', 'h', PER_LAYER},
-    {"attn_v.bias", "self_attn.v_proj", "bias", 'k', 0, ATTENTION_BIAS | PER_LAYER},
-    {"attn_output.weight", "self_attn.o_proj", "weight", 'h', 'q', PER_LAYER},
-    {"attn_output.bias", "self_attn.o_proj", "bias", 'h', 0, ATTENTION_BIAS | PER_LAYER},
-    {"attn_q_norm.weight", "self_attn.q_norm", "weight", 'd', 0, QK_NORM | PER_LAYER},
-    {"attn_k_norm.weight", "self_attn.k_norm", "weight", 'd', 0, QK_NORM | PER_LAYER},
-    {"ffn_norm.weight", "post_attention_layernorm", "weight", 'h', 0, PER_LAYER},
-    {"ffn_gate.weight", "mlp.gate_proj", "weight", 'f', 'h', DENSE | PER_LAYER},
-    {"ffn_gate.bias", "mlp.gate_proj", "bias", 'f', 0, MLP_BIAS | DENSE | PER_LAYER},
-    {"ffn_up.weight", "mlp.up_proj", "weight", 'f', 'h', DENSE | PER_LAYER},
-    {"ffn_up.bias", "mlp.up_proj", "bias", 'f', 0, MLP_BIAS | DENSE | PER_LAYER},
-    {"ffn_down.weight", "mlp.down_proj", "weight", 'h', 'f', DENSE | PER_LAYER},
-    {"ffn_down.bias", "mlp.down_proj", "bias", 'h', 0, MLP_BIAS | DENSE | PER_LAYER},
-    {"ffn_gate_inp.weight", "mlp.gate", "weight", 'e', 'h', MOE | FLOAT | PER_LAYER},
-    {"ffn_gate_exps.weight", "gate_proj", "weight", 'm', 'h', MOE | STACK | PER_LAYER},
-    {"ffn_up_exps.weight", "up_proj", "weight", 'm', 'h', MOE | STACK | PER_LAYER},
-    {"ffn_down_exps.weight", "down_proj", "weight", 'h', 'm', MOE | STACK | PER_LAYER},
-    {"output_norm.weight", "model.norm", "weight", 'h', 0, 0},
-    {"output.weight", "lm_head", "weight", 'v', 'h', UNTIED | HEAD},
-};
-#define N_RULES (sizeof rules / sizeof *rules)
-
 typedef struct planner {
     gguf_plan *plan;
     const gguf_source *s;
+    cv_sizes sizes;
+    bool rotates;   /* the architecture holds rotary rows in pairs */
     uint32_t want;  /* a ggml type */
     bool automatic; /* no type was asked for */
     bool *used;     /* [tensors of the source] */
     lm_error *err;
 } planner;
-
-static int64_t size_of(const lm_hparams *h, char letter) {
-    switch (letter) {
-    case 'v': return h->vocab;
-    case 'h': return h->hidden;
-    case 'f': return h->ffn;
-    case 'q': return h->heads * h->head_dim;
-    case 'k': return h->kv_heads * h->head_dim;
-    case 'd': return h->head_dim;
-    case 'e': return h->experts;
-    case 'm': return h->moe_ffn;
-    default: return 1;
-    }
-}
-
-static bool applies(const gguf_source *s, const struct rule *r) {
-    const lm_hparams *h = &s->h;
-    bool moe = h->experts > 0; /* gguf_source_check refused layers of both kinds in one model */
-    return !((r->flags & ATTENTION_BIAS && !h->attention_bias) || (r->flags & MLP_BIAS && !h->mlp_bias) ||
-             (r->flags & UNTIED && h->tied) || (r->flags & QK_NORM && !strcmp(s->arch, "llama")) ||
-             (r->flags & DENSE && moe) || (r->flags & MOE && !moe));
-}
 
 static bool is_float(lm_dtype d) {
     return d == LM_DTYPE_F16 || d == LM_DTYPE_BF16 || d == LM_DTYPE_F32;
@@ -199,20 +130,20 @@ static lm_status find_matrix(planner *p, const char *module, const char *leaf, i
 }
 
 /* Experts lie stacked (as MLX has them) or one by one (as Hugging Face has them). */
-static lm_status find_experts(planner *p, const struct rule *r, int64_t layer, gguf_out_tensor *t) {
-    const lm_hparams *h = &p->s->h;
+static lm_status find_experts(planner *p, const cv_tensor *r, int64_t layer, gguf_out_tensor *t) {
+    const char *expert = cv_tensor_expert(r);
     char module[256], name[300];
-    int64_t rows = size_of(h, r->rows), columns = size_of(h, r->columns);
-    snprintf(module, sizeof module, "model.layers.%lld.mlp.switch_mlp.%s", (long long)layer, r->path);
-    snprintf(name, sizeof name, "model.layers.%lld.mlp.experts.0.%s.weight", (long long)layer, r->path);
+    int64_t experts = p->sizes.experts, rows = cv_size(&p->sizes, r->rows), columns = cv_size(&p->sizes, r->columns);
+    cv_tensor_path(r, layer, module, sizeof module);
+    snprintf(name, sizeof name, "model.layers.%lld.mlp.experts.0.%s.weight", (long long)layer, expert);
     bool stacked = !lm_checkpoint_find(p->s->checkpoint, name);
-    t->n_parts = stacked ? 1 : h->experts;
+    t->n_parts = stacked ? 1 : experts;
     t->part = calloc((size_t)t->n_parts, sizeof *t->part);
     if (!t->part) return lm_fail_nomem(p->err, (size_t)t->n_parts * sizeof *t->part, name);
-    if (stacked) return find_matrix(p, module, r->leaf, h->experts, rows, columns, t->part);
-    for (int64_t i = 0; i < h->experts; i++) {
+    if (stacked) return find_matrix(p, module, r->leaf, experts, rows, columns, t->part);
+    for (int64_t i = 0; i < experts; i++) {
         snprintf(module, sizeof module, "model.layers.%lld.mlp.experts.%lld.%s", (long long)layer, (long long)i,
-                 r->path);
+                 expert);
         LM_TRY(find_matrix(p, module, r->leaf, 0, rows, columns, &t->part[i]));
     }
     return LM_OK;
@@ -272,14 +203,14 @@ static bool keeps_codes(const scales_facts *f, uint32_t type) {
     return f->centred && ((type == LM_GGML_Q4_0 && f->bits == 4) || (type == LM_GGML_Q8_0 && f->bits == 8));
 }
 
-static void choose_type(const planner *p, const struct rule *r, gguf_out_tensor *t) {
+static void choose_type(const planner *p, const cv_tensor *r, gguf_out_tensor *t) {
     scales_facts f = look(t);
-    bool head = r->flags & HEAD || (r->rows == 'v' && p->s->h.tied);
+    bool head = r->flags & CV_HEAD || (r->rows == 'v' && p->s->h.tied);
     t->type = p->automatic ? natural_type(&f) : p->want;
     /* four bits are too few where the logits are made; ggml's tools keep more there, too */
     if (head && !p->automatic && (t->type == LM_GGML_Q4_0 || t->type == LM_GGML_Q4_1)) t->type = LM_GGML_Q8_0;
     if (is_blocks(t->type) && t->shape[0] % 32) t->type = LM_GGML_F16;
-    if (!r->columns || r->flags & FLOAT) t->type = LM_GGML_F32;
+    if (!r->columns || r->flags & CV_ROUTER) t->type = LM_GGML_F32;
     t->how = HOW_ENCODE;
     if (f.plain && float_type(f.dtype) == t->type) {
         t->how = HOW_COPY;
@@ -312,23 +243,18 @@ static lm_status add(planner *p, gguf_out_tensor *t, const char *name) {
     return LM_OK;
 }
 
-static lm_status fill(planner *p, const struct rule *r, int64_t layer, gguf_out_tensor *t) {
-    const lm_hparams *h = &p->s->h;
+static lm_status fill(planner *p, const cv_tensor *r, int64_t layer, gguf_out_tensor *t) {
     char module[256];
-    int64_t rows = size_of(h, r->rows), columns = size_of(h, r->columns);
-    bool rotates = !strcmp(p->s->arch, "llama");
-    t->n_dims = r->columns ? r->flags & STACK ? 3 : 2 : 1;
+    int64_t rows = cv_size(&p->sizes, r->rows), columns = cv_size(&p->sizes, r->columns);
+    t->n_dims = r->columns ? r->flags & CV_STACK ? 3 : 2 : 1;
     t->shape[0] = r->columns ? columns : rows;
     t->shape[1] = r->columns ? rows : 1;
-    t->shape[2] = r->flags & STACK ? h->experts : 1;
-    t->heads = !rotates ? 0 : r->flags & ROT_Q ? h->heads : r->flags & ROT_K ? h->kv_heads : 0;
-    if (r->flags & STACK) {
+    t->shape[2] = r->flags & CV_STACK ? p->sizes.experts : 1;
+    t->heads = p->rotates ? cv_tensor_rotary_heads(r, &p->sizes) : 0;
+    if (r->flags & CV_STACK) {
         LM_TRY(find_experts(p, r, layer, t));
     } else {
-        if (r->flags & PER_LAYER)
-            snprintf(module, sizeof module, "model.layers.%lld.%s", (long long)layer, r->path);
-        else
-            snprintf(module, sizeof module, "%s", r->path);
+        cv_tensor_path(r, layer, module, sizeof module);
         t->n_parts = 1;
         t->part = calloc(1, sizeof *t->part);
         if (!t->part) return lm_fail_nomem(p->err, sizeof *t->part, module);
@@ -338,14 +264,14 @@ static lm_status fill(planner *p, const struct rule *r, int64_t layer, gguf_out_
     return LM_OK;
 }
 
-static lm_status add_rule(planner *p, const struct rule *r, int64_t layer) {
+static lm_status add_tensor(void *user, const cv_tensor *r, int64_t layer, lm_error *err) {
+    planner *p = user;
     char name[96];
     gguf_out_tensor t = {.name = NULL};
-    if (!applies(p->s, r)) return LM_OK;
-    if (r->flags & PER_LAYER)
-        snprintf(name, sizeof name, "blk.%lld.%s", (long long)layer, r->gguf);
-    else
-        snprintf(name, sizeof name, "%s", r->gguf);
+    (void)err; /* the planner's own */
+    /* gguf_source_check refused layers of both kinds in one model */
+    if (!cv_tensor_applies(r, &p->sizes, p->sizes.experts > 0)) return LM_OK;
+    cv_tensor_gguf(r, layer, name, sizeof name);
     lm_status s = fill(p, r, layer, &t);
     if (s == LM_OK) s = add(p, &t, name);
     if (s != LM_OK) free(t.part), free(t.name);
@@ -385,16 +311,7 @@ static lm_status check_unused(const planner *p) {
 }
 
 static lm_status add_all(planner *p) {
-    for (size_t i = 0; i < N_RULES; i++) {
-        size_t first = i;
-        if (!(rules[i].flags & PER_LAYER)) {
-            LM_TRY(add_rule(p, &rules[i], 0));
-            continue;
-        }
-        while (i + 1 < N_RULES && rules[i + 1].flags & PER_LAYER) i++;
-        for (int64_t layer = 0; layer < p->s->h.layers; layer++)
-            for (size_t j = first; j <= i; j++) LM_TRY(add_rule(p, &rules[j], layer));
-    }
+    LM_TRY(cv_tensors_each(CV_ORDER_GGUF, p->s->h.layers, add_tensor, p, p->err));
     LM_TRY(add_rope_factors(p));
     return check_unused(p);
 }
@@ -427,7 +344,23 @@ lm_status gguf_plan_make(const gguf_source *s, lm_gguf_out_type type, gguf_plan 
     memset(out, 0, sizeof *out);
     if ((unsigned)type >= sizeof types / sizeof *types) return lm_fail(err, LM_ARG, "unknown GGUF type %d", (int)type);
     out->source = s;
-    planner p = {out, s, types[type], type == LM_GGUF_OUT_AUTO, calloc(n + 1, sizeof *p.used), err};
+    const lm_hparams *h = &s->h;
+    bool llama = !strcmp(s->arch, "llama");
+    planner p = {.plan = out, .s = s, .rotates = llama, .want = types[type], .automatic = type == LM_GGUF_OUT_AUTO};
+    p.sizes = (cv_sizes){.vocab = h->vocab,
+                         .hidden = h->hidden,
+                         .heads = h->heads,
+                         .kv_heads = h->kv_heads,
+                         .head_dim = h->head_dim,
+                         .ffn = h->ffn,
+                         .experts = h->experts,
+                         .moe_ffn = h->moe_ffn,
+                         .attention_bias = h->attention_bias,
+                         .mlp_bias = h->mlp_bias,
+                         .tied = h->tied,
+                         .qk_norm = !llama};
+    p.err = err;
+    p.used = calloc(n + 1, sizeof *p.used);
     lm_status status = p.used ? add_all(&p) : lm_fail_nomem(err, n, s->folder);
     free(p.used);
     out->file_type = file_type(out);

@@ -1,36 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * json_dump.c: JSON as Python's json.dump(value, indent=4) writes it: ASCII with \u escapes, shortest floats. */
+#include "base/number.h"
 #include "convert/plan.h"
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Python's repr: the fewest digits that read back, with an exponent below 1e-4 and from 1e16 on. */
-static void add_real(lm_buf *b, double x) {
-    char text[40], digits[24];
-    int precision = 0, n = 0;
-    do snprintf(text, sizeof text, "%.*e", precision, x);
-    while (precision++ < 17 && strtod(text, NULL) != x);
-    const char *e = strchr(text, 'e');
-    int exponent = e ? (int)strtol(e + 1, NULL, 10) : 0;
-    for (const char *p = text; p < e; p++)
-        if (*p >= '0' && *p <= '9') digits[n++] = *p;
-    if (text[0] == '-') lm_buf_addc(b, '-');
-    if (exponent < -4 || exponent >= 16) {
-        lm_buf_addc(b, digits[0]);
-        if (n > 1) lm_buf_addf(b, ".%.*s", n - 1, digits + 1);
-        lm_buf_addf(b, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
-        return;
-    }
-    if (exponent < 0) lm_buf_adds(b, "0.");
-    for (int i = exponent; i < -1; i++) lm_buf_addc(b, '0');
-    for (int i = 0; i < n || i <= exponent; i++) {
-        lm_buf_addc(b, i < n ? digits[i] : '0');
-        if (i == exponent) lm_buf_addc(b, '.');
-    }
-    if (exponent >= 0 && n <= exponent + 1) lm_buf_addc(b, '0');
-}
 
 static uint32_t next_code(const char **p) {
     const unsigned char *s = (const unsigned char *)*p; /* jansson only holds valid UTF-8 */
@@ -115,12 +88,13 @@ static void add_array(lm_buf *b, const json_t *v, int depth) {
 
 /* Depth is bounded by the parser that made the value. */
 static void add_value(lm_buf *b, const json_t *v, int depth, bool sort) {
+    char text[32];
     switch (json_typeof(v)) {
     case JSON_OBJECT: add_object(b, v, depth, sort); break;
     case JSON_ARRAY: add_array(b, v, depth); break;
     case JSON_STRING: add_string(b, json_string_value(v), json_string_length(v)); break;
     case JSON_INTEGER: lm_buf_addf(b, "%lld", (long long)json_integer_value(v)); break;
-    case JSON_REAL: add_real(b, json_real_value(v)); break;
+    case JSON_REAL: lm_number_text(json_real_value(v), text), lm_buf_adds(b, text); break;
     case JSON_TRUE: lm_buf_adds(b, "true"); break;
     case JSON_FALSE: lm_buf_adds(b, "false"); break;
     case JSON_NULL: lm_buf_adds(b, "null"); break;

@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/half.h"
 #include "convert/convert.h"
+#include "convert/names.h"
 #include "format/st_write.h"
 #include <math.h>
 #include <stdio.h>
@@ -14,48 +15,6 @@
 #define PIECE ((size_t)4 << 20)
 
 /* ---------------------------------------------------------------- the plan */
-
-enum { ROT_Q = 1, ROT_K = 2, NORM = 4, ATTENTION_BIAS = 8, MLP_BIAS = 16, UNTIED = 32, PER_LAYER = 64 };
-
-/* Sizes are named by letters: v vocabulary, h hidden, f feed-forward, q heads x head_dim, k kv heads x head_dim, 0
- * none. */
-static const struct rule {
-    const char *gguf, *path, *leaf;
-    char rows, columns;
-    int flags;
-} rules[] = {
-    {"token_embd.weight", "model.embed_tokens", "weight", 'v', 'h', 0},
-    {"attn_norm.weight", "input_layernorm", "weight", 'h', 0, NORM | PER_LAYER},
-    {"attn_q.weight", "self_attn.q_proj", "weight", 'q', 'h', ROT_Q | PER_LAYER},
-    {"attn_q.bias", "self_attn.q_proj", "bias", 'q', 0, ROT_Q | NORM | ATTENTION_BIAS | PER_LAYER},
-    {"attn_k.weight", "self_attn.k_proj", "weight", 'k', 'h', ROT_K | PER_LAYER},
-    {"attn_k.bias", "self_attn.k_proj", "bias", 'k', 0, ROT_K | NORM | ATTENTION_BIAS | PER_LAYER},
-    {"attn_v.weight", "self_attn.v_proj", "weight", 'k', 'h', PER_LAYER},
-    {"attn_v.bias", "self_attn.v_proj", "bias", 'k', 0, NORM | ATTENTION_BIAS | PER_LAYER},
-    {"attn_output.weight", "self_attn.o_proj", "weight", 'h', 'q', PER_LAYER},
-    {"attn_output.bias", "self_attn.o_proj", "bias", 'h', 0, NORM | ATTENTION_BIAS | PER_LAYER},
-    {"ffn_norm.weight", "post_attention_layernorm", "weight", 'h', 0, NORM | PER_LAYER},
-    {"ffn_gate.weight", "mlp.gate_proj", "weight", 'f', 'h', PER_LAYER},
-    {"ffn_gate.bias", "mlp.gate_proj", "bias", 'f', 0, NORM | MLP_BIAS | PER_LAYER},
-    {"ffn_up.weight", "mlp.up_proj", "weight", 'f', 'h', PER_LAYER},
-    {"ffn_up.bias", "mlp.up_proj", "bias", 'f', 0, NORM | MLP_BIAS | PER_LAYER},
-    {"ffn_down.weight", "mlp.down_proj", "weight", 'h', 'f', PER_LAYER},
-    {"ffn_down.bias", "mlp.down_proj", "bias", 'h', 0, NORM | MLP_BIAS | PER_LAYER},
-    {"output_norm.weight", "model.norm", "weight", 'h', 0, NORM},
-    {"output.weight", "lm_head", "weight", 'v', 'h', UNTIED},
-};
-#define N_RULES (sizeof rules / sizeof *rules)
-
-static int64_t size_of(const llama_params *p, char letter) {
-    switch (letter) {
-    case 'v': return p->vocab;
-    case 'h': return p->hidden;
-    case 'f': return p->ffn;
-    case 'q': return p->heads * p->head_dim;
-    case 'k': return p->kv_heads * p->head_dim;
-    default: return 1;
-    }
-}
 
 static int quantized_bits(uint32_t type) {
     return type == LM_GGML_Q4_0 || type == LM_GGML_Q4_1 ? 4 : type == LM_GGML_Q8_0 ? 8 : 0;
@@ -171,13 +130,13 @@ static lm_status check_shape(const convert_plan *plan, const lm_gguf_tensor *t, 
     return LM_OK;
 }
 
-static lm_status plan_tensor(convert_plan *plan, const llama_params *p, const struct rule *r, const lm_gguf_tensor *t,
+static lm_status plan_tensor(convert_plan *plan, const cv_sizes *sizes, const cv_tensor *r, const lm_gguf_tensor *t,
                              const char *path, lm_error *err) {
     char name[256];
     out_tensor out = {.source = t, .n_dims = r->columns ? 2 : 1};
-    out.shape[0] = size_of(p, r->rows);
-    out.shape[1] = size_of(p, r->columns);
-    out.heads = r->flags & ROT_Q ? p->heads : r->flags & ROT_K ? p->kv_heads : 0;
+    out.shape[0] = cv_size(sizes, r->rows);
+    out.shape[1] = cv_size(sizes, r->columns);
+    out.heads = cv_tensor_rotary_heads(r, sizes);
     LM_TRY(check_shape(plan, t, out.shape[0], out.shape[1], out.n_dims, err));
     plan->parameters += out.shape[0] * out.shape[1];
     if (out.n_dims == 2 && quantized_bits(t->type)) return add_quantized(plan, out, path, err);
@@ -187,7 +146,7 @@ static lm_status plan_tensor(convert_plan *plan, const llama_params *p, const st
                        plan->gguf->path, t->name, lm_ggml_type(t->type, NULL, NULL));
     out.dtype = float_dtype(t->type);
     out.part = PART_COPY;
-    if ((r->flags & NORM) && t->type == LM_GGML_F32 && narrows(t, plan->main)) {
+    if (!r->columns && t->type == LM_GGML_F32 && narrows(t, plan->main)) {
         out.part = PART_NARROW;
         out.dtype = plan->main;
     }
@@ -195,23 +154,22 @@ static lm_status plan_tensor(convert_plan *plan, const llama_params *p, const st
     return add_tensor(plan, &out, name, err);
 }
 
-static lm_status plan_rule(convert_plan *plan, const llama_params *p, const struct rule *r, int64_t layer, bool *used,
-                           lm_error *err) {
+typedef struct planner {
+    convert_plan *plan;
+    cv_sizes sizes;
+    bool *used; /* [tensors of the file] */
+} planner;
+
+static lm_status find_and_plan(void *user, const cv_tensor *r, int64_t layer, lm_error *err) {
+    planner *p = user;
     char gguf_name[96], path[128];
-    if (((r->flags & ATTENTION_BIAS) && !p->attention_bias) || ((r->flags & MLP_BIAS) && !p->mlp_bias) ||
-        ((r->flags & UNTIED) && p->tied))
-        return LM_OK;
-    if (r->flags & PER_LAYER) {
-        snprintf(gguf_name, sizeof gguf_name, "blk.%lld.%s", (long long)layer, r->gguf);
-        snprintf(path, sizeof path, "model.layers.%lld.%s", (long long)layer, r->path);
-    } else {
-        snprintf(gguf_name, sizeof gguf_name, "%s", r->gguf);
-        snprintf(path, sizeof path, "%s", r->path);
-    }
-    const lm_gguf_tensor *t = lm_gguf_find_tensor(plan->gguf, gguf_name);
-    if (!t) return lm_fail(err, LM_FORMAT, "%s: tensor %s is missing", plan->gguf->path, gguf_name);
-    used[t - plan->gguf->tensors] = true;
-    return plan_tensor(plan, p, r, t, path, err);
+    if (!cv_tensor_applies(r, &p->sizes, false)) return LM_OK;
+    cv_tensor_gguf(r, layer, gguf_name, sizeof gguf_name);
+    cv_tensor_path(r, layer, path, sizeof path);
+    const lm_gguf_tensor *t = lm_gguf_find_tensor(p->plan->gguf, gguf_name);
+    if (!t) return lm_fail(err, LM_FORMAT, "%s: tensor %s is missing", p->plan->gguf->path, gguf_name);
+    p->used[t - p->plan->gguf->tensors] = true;
+    return plan_tensor(p->plan, &p->sizes, r, t, path, err);
 }
 
 static lm_status check_unused(const lm_gguf *g, const bool *used, lm_error *err) {
@@ -228,16 +186,17 @@ static lm_status check_unused(const lm_gguf *g, const bool *used, lm_error *err)
 }
 
 static lm_status plan_all(convert_plan *plan, const llama_params *p, bool *used, lm_error *err) {
-    for (size_t i = 0; i < N_RULES; i++) {
-        size_t first = i;
-        if (!(rules[i].flags & PER_LAYER)) {
-            LM_TRY(plan_rule(plan, p, &rules[i], 0, used, err));
-            continue;
-        }
-        while (i + 1 < N_RULES && (rules[i + 1].flags & PER_LAYER)) i++;
-        for (int64_t layer = 0; layer < p->layers; layer++)
-            for (size_t j = first; j <= i; j++) LM_TRY(plan_rule(plan, p, &rules[j], layer, used, err));
-    }
+    planner all = {.plan = plan, .used = used};
+    all.sizes = (cv_sizes){.vocab = p->vocab,
+                           .hidden = p->hidden,
+                           .heads = p->heads,
+                           .kv_heads = p->kv_heads,
+                           .head_dim = p->head_dim,
+                           .ffn = p->ffn,
+                           .attention_bias = p->attention_bias,
+                           .mlp_bias = p->mlp_bias,
+                           .tied = p->tied};
+    LM_TRY(cv_tensors_each(CV_ORDER_GGUF, p->layers, find_and_plan, &all, err));
     return check_unused(plan->gguf, used, err);
 }
 

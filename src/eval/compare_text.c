@@ -36,11 +36,11 @@ static const char *fact(const lm_ev_result *r, const char *object, const char *k
     return text ? text : otherwise;
 }
 
-/* A cell of a table: no bars, no line breaks. */
+/* A cell of a table, or a word: no bars, no controls. */
 static void add_cell(lm_ev_buf *out, const char *text) {
     for (; *text; text++) {
         if (*text == '|') lm_ev_buf_add(out, "\\", 1);
-        lm_ev_buf_add(out, (unsigned char)*text < 0x20 ? " " : text, 1);
+        lm_ev_buf_add(out, (unsigned char)*text < 0x20 || *text == 0x7f ? " " : text, 1);
     }
 }
 
@@ -64,6 +64,12 @@ static void add_results_table(const lm_ev_comparison *c, lm_ev_buf *out) {
     }
 }
 
+/* "note: setting KEY" of a report's key, which is outside text. */
+static void add_setting(lm_ev_buf *out, const char *key) {
+    lm_ev_buf_text(out, "note: setting ");
+    add_cell(out, key);
+}
+
 /* Settings in which results differ from the first: a paired test stands, but the model isn't all that changed. */
 static void add_setting_notes(const lm_ev_comparison *c, lm_ev_buf *out) {
     json_t *first = json_object_get(c->results[0].report, "settings"), *value;
@@ -71,10 +77,16 @@ static void add_setting_notes(const lm_ev_comparison *c, lm_ev_buf *out) {
     char name[24];
     for (size_t i = 1; i < c->n_results; i++) {
         json_t *other = json_object_get(c->results[i].report, "settings");
-        json_object_foreach(first, key, value) if (!json_equal(value, json_object_get(other, key)))
-            lm_ev_buf_format(out, "note: setting %s differs between A and %s\n", key, letter(i, name));
-        json_object_foreach(other, key, value) if (!json_object_get(first, key))
-            lm_ev_buf_format(out, "note: setting %s is given in %s only\n", key, letter(i, name));
+        json_object_foreach(first, key, value) {
+            if (json_equal(value, json_object_get(other, key))) continue;
+            add_setting(out, key);
+            lm_ev_buf_format(out, " differs between A and %s\n", letter(i, name));
+        }
+        json_object_foreach(other, key, value) {
+            if (json_object_get(first, key)) continue;
+            add_setting(out, key);
+            lm_ev_buf_format(out, " is given in %s only\n", letter(i, name));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
  * those of the selected tasks, and takes fingerprints of the bytes. Files are hostile: sizes are bounded and every
  * error names file and line. */
 #include "internal.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,13 +14,13 @@
 
 lm_status lm_ev_read_file(const char *path, char **text, size_t *length, lm_error *err) {
     FILE *file = fopen(path, "rb");
-    if (!file) return lm_ev_fail(err, LM_IO, "%s: cannot be opened", path);
+    if (!file) return lm_ev_fail(err, LM_IO, "%s: cannot be opened: %s", path, strerror(errno));
     lm_ev_buf buf = {0};
     char *chunk = malloc(1 << 16);
     size_t n = 0;
     while (chunk && buf.length <= MAX_FILE && !buf.failed && (n = fread(chunk, 1, 1 << 16, file)) > 0)
         lm_ev_buf_add(&buf, chunk, n);
-    bool bad = ferror(file) != 0;
+    const char *bad = ferror(file) ? strerror(errno) : NULL;
     fclose(file);
     bool memory = chunk != NULL;
     free(chunk);
@@ -27,7 +28,7 @@ lm_status lm_ev_read_file(const char *path, char **text, size_t *length, lm_erro
     if (!memory)
         status = lm_ev_fail(err, LM_NOMEM, "out of memory while reading %s", path);
     else if (bad)
-        status = lm_ev_fail(err, LM_IO, "%s: cannot be read", path);
+        status = lm_ev_fail(err, LM_IO, "%s: cannot be read: %s", path, bad);
     else if (buf.length > MAX_FILE)
         status = lm_ev_fail(err, LM_FORMAT, "%s: expected at most %zu bytes, found more", path, MAX_FILE);
     if (status != LM_OK) {

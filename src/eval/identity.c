@@ -45,6 +45,12 @@ void lm_ev_facts_free(lm_ev_facts *facts) {
     facts->n = 0;
 }
 
+static void add_number(lm_ev_facts *facts, const char *key, float value) {
+    char text[40];
+    lm_ev_format(text, sizeof text, "%.9g", (double)value);
+    add_fact(facts, key, "%s", text);
+}
+
 static void add_hash(lm_ev_facts *facts, const char *key, const char *text, size_t length) {
     char hex[65];
     lm_ev_sha256(text, length, hex);
@@ -117,9 +123,10 @@ static lm_status list_shards(const char *folder, char ***paths, size_t *n, lm_er
             ok = more != NULL;
             if (ok) *paths = more;
         }
+        if (!ok) break;
         lm_ev_buf path = {0};
         lm_ev_buf_format(&path, "%s/%s", folder, e->d_name);
-        ok = ok && lm_ev_buf_take(&path, &(*paths)[*n], NULL, NULL) == LM_OK;
+        ok = lm_ev_buf_take(&path, &(*paths)[*n], NULL, NULL) == LM_OK;
         *n += ok;
     }
     closedir(dir);
@@ -191,11 +198,11 @@ lm_status lm_ev_facts_make(const lm_eval *eval, lm_engine *engine, const lm_eval
     EV_TRY(add_prompts(facts, eval, err));
     add_fact(facts, "kv type", "%s", lm_ev_kv_name(options->kv_type, &info));
     if (!options->early_stop) add_fact(facts, "early stop", "off");
-    add_fact(facts, "temp", "%.9g", (double)s->temp);
+    add_number(facts, "temp", s->temp);
     if (s->temp > 0) {
-        add_fact(facts, "top-p", "%.9g", (double)s->top_p);
+        add_number(facts, "top-p", s->top_p);
         add_fact(facts, "top-k", "%d", (int)s->top_k);
-        add_fact(facts, "min-p", "%.9g", (double)s->min_p);
+        add_number(facts, "min-p", s->min_p);
         add_fact(facts, "seed", "%" PRIu64, options->seed);
         add_fact(facts, "repeats", "%zu", eval->repeats);
     }

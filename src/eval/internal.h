@@ -23,6 +23,9 @@
 /** Fills err with one formatted line and returns `status`. */
 lm_status lm_ev_fail(lm_error *err, lm_status status, const char *format, ...) EV_PRINTF(3, 4);
 
+/** snprintf with a point in numbers, whatever the locale. */
+int lm_ev_format(char *text, size_t size, const char *format, ...) EV_PRINTF(3, 4);
+
 /** A growing text. A failed allocation sticks in `failed`: check once, at the end. */
 typedef struct lm_ev_buf {
     char *data;

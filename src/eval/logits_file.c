@@ -29,6 +29,7 @@
 #define MAX_COUNT ((uint64_t)1 << 31)
 #define LAST_CODE 65534
 #define NO_CODE 65535
+#define MAX_TRIES 1000 /* names for a temporary file */
 
 struct lm_logprobs {
     int fd;
@@ -140,16 +141,16 @@ static unsigned char *make_head(const char *model, const lm_engine_info *info, c
 static lm_status open_temporary(lm_ev_logprobs_writer *w, const char *path, lm_error *err) {
     size_t n = strlen(path);
     w->path = malloc(n + 1);
-    w->temporary = malloc(n + 12);
+    w->temporary = malloc(n + 40);
     w->record = malloc(record_bytes(w->vocab));
     if (!w->path || !w->temporary || !w->record) return lm_ev_fail(err, LM_NOMEM, "%s: out of memory", path);
     memcpy(w->path, path, n + 1);
-    snprintf(w->temporary, n + 12, "%s.tmpXXXXXX", path);
-    w->fd = mkstemp(w->temporary);
+    for (int i = 0; i < MAX_TRIES && w->fd < 0; i++) { /* a name that nobody else has; the kernel applies the umask */
+        snprintf(w->temporary, n + 40, "%s.tmp%ld-%d", path, (long)getpid(), i);
+        w->fd = open(w->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (w->fd < 0 && errno != EEXIST) break;
+    }
     if (w->fd < 0) return lm_ev_fail(err, LM_IO, "%s: cannot create: %s", path, strerror(errno));
-    mode_t mask = umask(0);
-    umask(mask);
-    (void)fchmod(w->fd, 0666 & ~mask);
     return LM_OK;
 }
 

@@ -36,6 +36,14 @@ static bool is_number(const char *text, size_t *decimals) {
     return whole > 0 && !*s;
 }
 
+/* Zeros at the end come and go until there are `decimals` of them. */
+static void set_decimals(char *cell, size_t decimals) {
+    size_t n = strlen(cell), whole = strcspn(cell, ".");
+    if (decimals && n == whole) cell[n++] = '.';
+    for (; decimals && n < whole + 1 + decimals && n < CELL - 1; n++) cell[n] = '0';
+    cell[decimals ? whole + 1 + decimals : whole] = 0;
+}
+
 /* Rewrites a numeric column with the same decimals everywhere; false for a column of text. */
 static bool align_numbers(cell_row *rows, size_t n, int column) {
     size_t most = 0, decimals = 0;
@@ -43,11 +51,7 @@ static bool align_numbers(cell_row *rows, size_t n, int column) {
         if (!is_number(rows[i].cell[column], &decimals)) return false;
         if (decimals > most) most = decimals;
     }
-    for (size_t i = 0; i < n; i++) {
-        char *cell = rows[i].cell[column];
-        double value = strtod(cell, NULL);
-        snprintf(cell, CELL, "%.*f", (int)most, value);
-    }
+    for (size_t i = 0; i < n; i++) set_decimals(rows[i].cell[column], most);
     return n > 0;
 }
 
@@ -102,10 +106,10 @@ static void fill_row(cell_row *cells, const lm_ev_row *row, int depth) {
     snprintf(cells->cell[COL_METRIC], CELL, "%s", row->family->metric.name);
     snprintf(cells->cell[COL_ARROW], CELL, "%s",
              row->family->metric.higher_is_better ? "\xe2\x86\x91" : "\xe2\x86\x93");
-    snprintf(cells->cell[COL_VALUE], CELL, "%.4f", row->value);
+    lm_ev_format(cells->cell[COL_VALUE], CELL, "%.4f", row->value);
     snprintf(cells->cell[COL_SIGN], CELL, "\xc2\xb1");
     if (row->has_stderr)
-        snprintf(cells->cell[COL_STDERR], CELL, "%.4f", row->stderr_value);
+        lm_ev_format(cells->cell[COL_STDERR], CELL, "%.4f", row->stderr_value);
     else
         snprintf(cells->cell[COL_STDERR], CELL, "   N/A");
 }

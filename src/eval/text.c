@@ -2,11 +2,15 @@
  * text.c: text helpers of the evaluation: growing buffers, JSON strings and numbers as Python writes them, Python's
  * strip(), lines of a JSONL text. (Evaluation sees lm.h only, so base's helpers aren't at hand.) */
 #include "internal.h"
+#include <locale.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__APPLE__)
+#include <xlocale.h>
+#endif
 
 #define MAX_TEXT ((size_t)1 << 31) /* no text of an evaluation comes near */
 
@@ -17,8 +21,11 @@ lm_status lm_ev_fail(lm_error *err, lm_status status, const char *format, ...) {
         va_start(args, format);
         vsnprintf(err->message, sizeof err->message, format, args);
         va_end(args);
-        for (char *c = err->message; *c; c++)
-            if (*c == '\n' || *c == '\r') *c = ' ';
+        /* as the library's own lm_fail: hostile names cannot forge lines or terminal output */
+        for (unsigned char *c = (unsigned char *)err->message; *c; c++) {
+            if (*c < 0x20 || *c == 0x7f) *c = '?';
+            if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0) c[0] = c[1] = '?';
+        }
     }
     return status;
 }
@@ -48,16 +55,35 @@ void lm_ev_buf_text(lm_ev_buf *buf, const char *text) {
     lm_ev_buf_add(buf, text, strlen(text));
 }
 
+/* vsnprintf with a point in numbers, whatever LC_NUMERIC a program around this library has set. */
+static int format_text(char *text, size_t size, const char *format, va_list args) {
+    locale_t c = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0), before = c ? uselocale(c) : (locale_t)0;
+    int n = vsnprintf(text, size, format, args);
+    if (c) {
+        uselocale(before);
+        freelocale(c);
+    }
+    return n;
+}
+
+int lm_ev_format(char *text, size_t size, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int n = format_text(text, size, format, args);
+    va_end(args);
+    return n;
+}
+
 void lm_ev_buf_format(lm_ev_buf *buf, const char *format, ...) {
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
+    int n = format_text(NULL, 0, format, args);
     va_end(args);
     if (n < 0)
         buf->failed = true;
     else if (reserve(buf, (size_t)n)) {
-        vsnprintf(buf->data + buf->length, (size_t)n + 1, format, again);
+        format_text(buf->data + buf->length, (size_t)n + 1, format, again);
         buf->length += (size_t)n;
     }
     va_end(again);
@@ -91,38 +117,9 @@ void lm_ev_buf_double(lm_ev_buf *buf, double value) {
         lm_ev_buf_text(buf, isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity");
         return;
     }
-    char e[40];
-    for (int digits = 0; digits < 17; digits++) { /* the fewest digits that read back */
-        snprintf(e, sizeof e, "%.*e", digits, value);
-        if (strtod(e, NULL) == value) break;
-    }
-    char *exponent = strchr(e, 'e');
-    if (!exponent) {
-        lm_ev_buf_text(buf, e);
-        return;
-    }
-    int x = (int)strtol(exponent + 1, NULL, 10);
-    *exponent = 0;
-    const char *number = e;
-    if (*number == '-') {
-        lm_ev_buf_text(buf, "-");
-        number++;
-    }
-    char digits[24];
-    int n = 0;
-    for (; *number && n < 20; number++)
-        if (*number != '.') digits[n++] = *number;
-    digits[n] = 0;
-    if (x < -4 || x >= 16) {
-        lm_ev_buf_add(buf, digits, 1);
-        if (n > 1) lm_ev_buf_format(buf, ".%s", digits + 1);
-        lm_ev_buf_format(buf, "e%c%02d", x < 0 ? '-' : '+', x < 0 ? -x : x);
-    } else if (x < 0) {
-        lm_ev_buf_format(buf, "0.%.*s%s", -x - 1, "000", digits);
-    } else {
-        for (int i = 0; i <= x; i++) lm_ev_buf_add(buf, i < n ? digits + i : "0", 1);
-        lm_ev_buf_format(buf, ".%s", n > x + 1 ? digits + x + 1 : "0");
-    }
+    char text[32];
+    lm_number_text(value, text);
+    lm_ev_buf_text(buf, text);
 }
 
 void lm_ev_buf_free(lm_ev_buf *buf) {

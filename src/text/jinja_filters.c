@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * jinja_filters.c: filters on single values, and how filters are found. */
+#include "base/number.h"
 #include "text/jinja_impl.h"
 #include <math.h>
 #include <stdio.h>
@@ -84,7 +85,7 @@ static bool parse_float(const jj_str *s, double *out) {
     char *p = text, *end;
     while (jj_char_is_space((uint8_t)*p)) p++;
     if (!*p) return false;
-    *out = strtod(p, &end);
+    *out = lm_number_parse(p, &end);
     return *end == 0;
 }
 
@@ -123,6 +124,18 @@ static jj_value f_float(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     return g[0].type == JJ_ABSENT ? jj_float(0) : g[0];
 }
 
+/* An integer to a multiple of 10^digits, halves to even, exactly: a double would lose digits past 2^53. */
+static jj_value round_int(jj *c, int64_t v, int64_t digits) {
+    uint64_t size = v < 0 ? 0 - (uint64_t)v : (uint64_t)v, step = 1, rest;
+    if (digits > 19) return jj_int(0);
+    for (; digits > 0; digits--) step *= 10;
+    rest = size % step;
+    bool up = rest > step - rest || (rest == step - rest && size / step % 2);
+    size = size - rest + (up ? step : 0);
+    if (size > INT64_MAX) jj_fail(c, LM_BUDGET, "integer is larger than 64 bits");
+    return jj_int(v < 0 ? -(int64_t)size : (int64_t)size);
+}
+
 static jj_value f_round(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     (void)a;
     int64_t digits = g[0].type == JJ_ABSENT ? 0 : jj_as_int(c, g[0], "round");
@@ -140,13 +153,15 @@ static jj_value f_round(jj *c, jj_value v, jj_value *g, const jj_args *a) {
     }
     if (v.type == JJ_INT && digits >= 0) return v;
     if (!isfinite(f) || digits > 300) return v;
+    if (digits < 0 && v.type != JJ_FLOAT)
+        return round_int(c, v.type == JJ_INT ? v.as.i : v.as.b, digits < -20 ? 20 : -digits);
     if (digits < 0) {
-        double scale = pow(10, (double)-digits), r = isfinite(scale) ? nearbyint(f / scale) * scale : 0;
-        return v.type == JJ_FLOAT ? jj_float(r) : jj_int((int64_t)r);
+        double scale = pow(10, -(double)digits);
+        return jj_float(isfinite(scale) ? nearbyint(f / scale) * scale : 0);
     }
     char text[700]; /* printf rounds the exact binary value half to even, as Python's round does */
-    snprintf(text, sizeof text, "%.*f", (int)digits, f);
-    return jj_float(strtod(text, NULL));
+    lm_number_format(text, sizeof text, "%.*f", (int)digits, f);
+    return jj_float(lm_number_parse(text, NULL));
 }
 
 static jj_value f_string(jj *c, jj_value v, jj_value *g, const jj_args *a) {
@@ -216,7 +231,9 @@ static jj_value f_filesizeformat(jj *c, jj_value v, jj_value *g, const jj_args *
     } else {
         int i = 0;
         for (; i < 7 && bytes >= unit * base; i++) unit *= base;
-        jj_buf_addf(c, &b, "%.1f %s", bytes / unit, names[binary][i]);
+        char text[400];
+        lm_number_format(text, sizeof text, "%.1f %s", bytes / unit, names[binary][i]);
+        jj_buf_adds(c, &b, text);
     }
     return jj_buf_value(c, &b);
 }

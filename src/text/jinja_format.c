@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * jinja_format.c: text from patterns: the % operator, str.format with its small language of widths, and the clock. */
+#include "base/number.h"
 #include "text/jinja_impl.h"
 #include <math.h>
 #include <stdio.h>
@@ -93,7 +94,7 @@ static void add_float(jj *c, jj_buf *b, const spec *sp, double f) {
     } else {
         char conversion = type == '%' ? 'f' : type == 'n' ? 'g' : type;
         snprintf(pattern, sizeof pattern, "%%%s.*%c", sp->alternate ? "#" : "", conversion);
-        snprintf(text, sizeof text - 1, pattern, (int)precision, magnitude);
+        lm_number_format(text, sizeof text - 1, pattern, (int)precision, magnitude);
     }
     if (type == '%') strncat(text, "%", sizeof text - strlen(text) - 1);
     jj_str digits = {text, strlen(text), -1};
@@ -428,7 +429,7 @@ jj_value jj_strftime(jj *c, const jj_str *f) {
             continue; /* a naive time has no zone */
         else if (!strchr("aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyY", f->p[at]))
             jj_buf_adds(c, &b, pattern);
-        else if (strftime(text, sizeof text, pattern, &tm))
+        else if (lm_time_format(text, sizeof text, pattern, &tm))
             jj_buf_adds(c, &b, text);
         jj_tick(c, 1);
     }

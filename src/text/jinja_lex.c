@@ -3,6 +3,7 @@
  * jinja_lex.c: template text to tokens, with jinja2's white-space rules under trim_blocks and lstrip_blocks: the
  * newline after a block or comment goes, and so do blanks before one at the start of a line; '-' strips more, '+'
  * keeps. */
+#include "base/number.h"
 #include "text/jinja_impl.h"
 #include <stdlib.h>
 
@@ -208,7 +209,7 @@ static void lex_number(lexer *x) {
     for (size_t i = at; i < float_end && n < sizeof text - 1; i++)
         if (x->p[i] != '_') text[n++] = x->p[i];
     text[n] = 0;
-    push(x, JJ_T_FLOAT)->number = strtod(text, NULL);
+    push(x, JJ_T_FLOAT)->number = lm_number_parse(text, NULL);
     move_to(x, float_end);
 }
 

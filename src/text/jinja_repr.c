@@ -1,33 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
  * jinja_repr.c: values to text: Python's str and repr, JSON as json.dumps writes it, HTML escapes. */
+#include "base/number.h"
 #include "text/jinja_impl.h"
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <utf8proc.h>
 
-/* Python's repr: the shortest digits that read back, fixed from 1e-4 up to 1e16, else with an exponent. */
 void jj_print_float(jj *c, jj_buf *b, double f) {
-    char text[40];
-    if (isnan(f) || isinf(f)) {
-        jj_buf_adds(c, b, isnan(f) ? "nan" : f < 0 ? "-inf" : "inf");
-        return;
-    }
-    int digits = 1;
-    for (; digits < 17; digits++) {
-        snprintf(text, sizeof text, "%.*e", digits - 1, f);
-        if (strtod(text, NULL) == f) break;
-    }
-    snprintf(text, sizeof text, "%.*e", digits - 1, f);
-    char *e = strchr(text, 'e');
-    int exponent = e ? (int)strtol(e + 1, NULL, 10) : 0;
-    if (exponent < -4 || exponent >= 16) {
-        jj_buf_adds(c, b, text);
-        return;
-    }
-    int decimals = digits - 1 - exponent;
-    jj_buf_addf(c, b, "%.*f", decimals > 1 ? decimals : 1, f);
+    char text[32];
+    lm_number_text(f, text);
+    jj_buf_adds(c, b, text);
 }
 
 static bool printable(uint32_t ch) {

@@ -2,30 +2,9 @@
 # SPDX-License-Identifier: MIT
 # usage: evaluate.sh MLX_LM
 # mlx_lm.evaluate from the outside: requests, answers, a run of a tiny model (batch 1 and 5 alike), Ctrl-C, bad flags.
-set -u
-program=$1
-data=${LM_TEST_DATA:?}
-model=$data/golden/checkpoints/qwen3/4bit-g64
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-status=0
-fail() {
-    echo "FAIL: $1"
-    status=1
-}
-expect_exit() { # code, command...
-    want=$1
-    shift
-    "$@" >out 2>err
-    got=$?
-    [ "$got" = "$want" ] || { fail "exit $got instead of $want: $*"; cat err; }
-    [ "$want" != 1 ] || [ "$(wc -l <err)" = 1 ] || fail "expected one line of error: $*"
-}
-if [ ! -f "$model/config.json" ]; then
-    echo "skipped: $model is not here"
-    exit 0
-fi
+. "$(dirname "$0")/lib.sh"
+model=$checkpoints/qwen3/4bit-g64
+needs_model "$model"
 
 # requests: --task is a prefix of --tasks, FILE may be stdout, no weights are needed
 mkdir tokenizer && cp "$model"/tokenizer*.json tokenizer
@@ -91,13 +70,13 @@ ls stopped/*_samples_mmlu_pro_biology.jsonl >/dev/null 2>&1 || fail "answers so 
 [ -z "$(find stopped -name '*_mmlu_pro' -o -name '*_report.json')" ] || fail "no results of a part"
 
 # errors
-expect_exit 2 "$program" evaluate --model "$model"
-expect_exit 2 "$program" evaluate --model "$model" --task mmlu_pro --batch-size 0
-expect_exit 2 "$program" evaluate --model "$model" --t mmlu_pro
-expect_exit 1 "$program" evaluate --model tokenizer --task mmlu_pro_nothing --dump-requests -
-expect_exit 1 "$program" evaluate --model tokenizer --task mmlu_pro --num-shots 6 --dump-requests -
-expect_exit 1 "$program" evaluate --model tokenizer --task mmlu_pro --limit 0 --dump-requests -
-expect_exit 1 "$program" evaluate --model tokenizer --task mmlu_pro --data nowhere --dump-requests -
-expect_exit 1 "$program" evaluate --model tokenizer --task mmlu_pro --chat-template-args '[1]' --dump-requests -
-expect_exit 1 "$program" evaluate --model nowhere --task mmlu_pro --dump-requests -
-exit $status
+refused 2 'the following arguments are required: --tasks' "$program" evaluate --model "$model"
+refused 2 '--batch-size: expected 1 to 65536' "$program" evaluate --model "$model" --task mmlu_pro --batch-size 0
+refused 2 'ambiguous option: --t could match --tasks' "$program" evaluate --model "$model" --t mmlu_pro
+refused 1 'mmlu_pro_nothing.* is no task' "$program" evaluate --model tokenizer --task mmlu_pro_nothing --dump-requests -
+refused 1 '\(6\) exceeds the 5 that are available' "$program" evaluate --model tokenizer --task mmlu_pro --num-shots 6 --dump-requests -
+refused 1 'limit 0, 712 rows' "$program" evaluate --model tokenizer --task mmlu_pro --limit 0 --dump-requests -
+refused 1 '^mlx_lm.evaluate: error: nowhere/test.jsonl: ' "$program" evaluate --model tokenizer --task mmlu_pro --data nowhere --dump-requests -
+refused 1 'expected a JSON object, found another type' "$program" evaluate --model tokenizer --task mmlu_pro --chat-template-args '[1]' --dump-requests -
+refused 1 'nowhere: neither a path nor a model' "$program" evaluate --model nowhere --task mmlu_pro --dump-requests -
+finish

@@ -4,17 +4,8 @@
 # --max-memory bounds the whole process, mapped weights included, and costs speed only: peak of RssAnon + RssFile, as
 # the kernel counts it, within 2 % of the budget, and the same answers as without one. With a tiny checkpoint, and with
 # SmolLM2 (300 MB) where LM_TEST_SMOLLM2 names it.
-set -u
-program=$1
+. "$(dirname "$0")/lib.sh"
 limit=${2:-1}
-data=${LM_TEST_DATA:?}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-status=0
-fail() {
-    echo "FAIL: $1"
-    status=1
-}
 number() { # key, folder
     sed -n "s/.*\"$1\": \([0-9]*\).*/\1/p" "$2"/*_run.json
 }
@@ -54,7 +45,7 @@ if "$program" --version --json | grep -q 'fsanitize'; then
     exit 0
 fi
 [ -r /proc/self/status ] || { echo "skipped: no /proc/self/status here"; exit 0; }
-tiny=$data/golden/checkpoints/qwen3/4bit-g64
+tiny=$checkpoints/qwen3/4bit-g64
 if [ -f "$tiny/config.json" ]; then
     check "$tiny" 36000000 --limit 2 --max-tokens 20 --batch-size 32
 else
@@ -65,4 +56,4 @@ if [ -f "${LM_TEST_SMOLLM2:-}/config.json" ]; then
 else
     echo "skipped: LM_TEST_SMOLLM2 is not set"
 fi
-exit $status
+finish

@@ -3,36 +3,14 @@
 # usage: evaluate_repeats.sh MLX_LM
 # Sampled evaluations with several answers a question: the same bytes for any batch, sharing and after a kill; scores of
 # the repeats and their variance in report and table.
-set -u
-program=$1
-data=${LM_TEST_DATA:?}
-model=$data/golden/checkpoints/qwen3/4bit-g64
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-status=0
-fail() {
-    echo "FAIL: $1"
-    status=1
-}
-if [ ! -f "$model/config.json" ]; then
-    echo "skipped: $model is not here"
-    exit 0
-fi
+. "$(dirname "$0")/lib.sh"
+model=$checkpoints/qwen3/4bit-g64
+needs_model "$model"
 run() { # folder, options...
     folder=$1
     shift
     exec "$program" evaluate --model "$model" --tasks mmlu_pro_law mmlu_pro_math --limit 3 --max-tokens 20 --num-shots 1 \
         --temp 1 --seed 5 --output-dir "$folder" "$@"
-}
-same() { # folder, what
-    for file in whole/*; do
-        name=${file#whole/}
-        case $name in
-        *_run.json | *_journal.sqlite*) ;;
-        *) cmp "$file" "$1/$name" || fail "$2: $name differs" ;;
-        esac
-    done
 }
 (run whole --repeats 4 --table) >out 2>err || { fail "run"; cat err; exit 1; }
 report=$(echo whole/*_repeats-4_report.json)
@@ -45,9 +23,9 @@ grep -q '^|law|3|4|0\.[0-9]*|' out || { fail "table of repeats"; cat out; }
 [ "$(sed 's/.*"ids": //' whole/*_samples_mmlu_pro_law.jsonl | sort -u | wc -l)" -gt 9 ] || fail "the answers differ"
 
 (run b1 --repeats 4 --batch-size 1 --no-prefix-sharing) >/dev/null 2>err || { fail "batch 1"; cat err; }
-same b1 "batch 1, nothing shared"
+same_results b1 "batch 1, nothing shared"
 (run b7 --repeats 4 --batch-size 7 --threads 1) >/dev/null 2>err || { fail "batch 7"; cat err; }
-same b7 "batch 7"
+same_results b7 "batch 7"
 
 # the first answer of each question is the one that a run without repeats gives
 (run once) >/dev/null 2>err || { fail "without repeats"; cat err; }
@@ -63,7 +41,7 @@ for moment in 0.2 0.4 0.6; do
     wait $pid 2>/dev/null
 done
 (run killed --repeats 4) >/dev/null 2>err || { fail "resumed"; cat err; }
-same killed "resumed"
+same_results killed "resumed"
 (run killed --repeats 4 --temp 0) >out 2>err
 [ $? = 2 ] || fail "greedy repeats are refused"
-exit $status
+finish

@@ -1,28 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # hostile.sh PROGRAM: broken and malicious model folders. Each must end in exit 1 and one line on stderr, quickly.
-set -u
-program=$1
-good=$LM_TEST_DATA/golden/checkpoints/qwen3/4bit-g64
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
+. "$(dirname "$0")/lib.sh"
+good=$checkpoints/qwen3/4bit-g64
+needs_model "$good"
 echo '[1, 2, 3]' > "$work/ids.json"
 
 # check NAME PATTERN COMMAND...: exit 1, one line, which matches PATTERN
 check() {
     name=$1 pattern=$2
     shift 2
-    "$@" > "$work/out" 2> "$work/err"
-    code=$?
-    lines=$(wc -l < "$work/err")
-    if [ "$code" -ne 1 ] || [ "$lines" -ne 1 ] || ! grep -Eq "$pattern" "$work/err"; then
-        echo "FAILED $name: exit $code, $lines lines, expected /$pattern/:"
-        head -c 2000 "$work/err"
-        failed=$((failed + 1))
-    else
-        echo "ok $name: $(cut -c1-160 "$work/err" | sed "s|$work|.|g")"
-    fi
+    echo "$name"
+    refused 1 "$pattern" "$@"
+    cut -c1-160 "$work/err" | sed "s|$work|.|g"
 }
 logits() { check "$1" "$2" "$program" logits --model "$work/m" --ids "$work/ids.json" --out "$work/l.safetensors"; }
 fresh() {
@@ -130,5 +120,4 @@ logits id-not-a-number 'ids.json'
 echo '{"a": 1}' > "$work/ids.json"
 logits ids-not-a-list 'ids.json'
 
-[ "$failed" -eq 0 ] || { echo "$failed hostile cases failed"; exit 1; }
-echo "all hostile cases refused with one line"
+finish

@@ -55,6 +55,7 @@ static inline int folder_count(const char *path) {
     return dir ? n - 2 : -1;
 }
 
+/* A folder and everything in it; folder_make's as remove_tree(f.path). */
 static inline void remove_tree(const char *path) {
     char inner[1024];
     DIR *dir = opendir(path);
@@ -65,10 +66,6 @@ static inline void remove_tree(const char *path) {
     }
     if (dir) closedir(dir);
     (void)rmdir(path);
-}
-
-static inline void folder_remove(const folder *f) {
-    remove_tree(f->path);
 }
 
 /* Bytes of a safetensors file: the header's text, then n bytes 0, 1, 2, ... Freed by the caller. */

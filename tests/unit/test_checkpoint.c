@@ -50,7 +50,7 @@ static void joins_shards(void **state) {
         assert_line(&e, LM_CANCELLED, "loading was cancelled");
         assert_null(c);
     }
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 /* 70 MiB: three pieces for the readers, compared with the mapping. */
@@ -72,7 +72,7 @@ static void reads_in_pieces(void **state) {
     lm_checkpoint_close(mapped);
     lm_checkpoint_close(read);
     free(p);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 static void refuses_bad_folders(void **state) {
@@ -132,7 +132,7 @@ static void refuses_bad_folders(void **state) {
     }
     assert_int_equal(lm_checkpoint_open("/nonexistent", true, NULL, NULL, &c, &e), LM_IO);
     assert_line(&e, LM_IO, "/nonexistent: No such file or directory");
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 static void opens_goldens(void **state) {
@@ -248,7 +248,7 @@ static void finds_snapshots(void **state) {
     assert_int_equal(lm_model_resolve(f.path, &path, &e), LM_OK); /* a path as it is */
     assert_string_equal(path, f.path);
     lm_free(path);
-    folder_remove(&f);
+    remove_tree(f.path);
     clear_environment();
 }
 

@@ -16,7 +16,7 @@ static lm_status load(const char *config, const char *generation, lm_config *out
         at[0] = 'D';
         memmove(at + 1, at + n, strlen(at + n) + 1);
     }
-    folder_remove(&f);
+    remove_tree(f.path);
     return s;
 }
 

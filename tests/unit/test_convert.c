@@ -217,7 +217,7 @@ static void convert_and_compare(const model *o, void (*check)(const lm_checkpoin
     lm_checkpoint_close(c);
     lm_gguf_free(&g);
     free(file);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 static void converts_every_type(void **state) {
@@ -428,7 +428,7 @@ static void expect_failure(const model *o, lm_status status, const char *message
     assert_line(&e, status, expected);
     assert_int_equal(folder_count(f.path), 1); /* neither target, parents, nor a temporary folder */
     free(file);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 static void refuses_models(void **state) {
@@ -477,7 +477,7 @@ static void expect_patched(const char *find, const char *put_there, size_t n, lm
     assert_line(&e, status, expected);
     assert_int_equal(folder_count(f.path), 1);
     free(file);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 static void refuses_tokenizers(void **state) {
@@ -510,7 +510,7 @@ static void refuses_infinite_scales(void **state) {
     assert_int_equal(folder_count(f.path), 1);
     lm_gguf_free(&g);
     free(file);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 static bool cancel_half_way(void *user, int64_t done, int64_t total) {
@@ -541,7 +541,7 @@ static void leaves_nothing_behind(void **state) {
     snprintf(expected, sizeof expected, "%s/a/b/out exists already; delete it or choose another folder", f.path);
     assert_line(&e, LM_ARG, expected);
     assert_int_equal(folder_count(folder_path(&f, "a/b")), 1);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 static void compare_hash(const lm_checkpoint *c, const json_t *tensor, const char *leaf, int *compared) {
@@ -604,7 +604,7 @@ static void converts_smollm2(void **state) {
         json_decref(theirs);
     }
     compare_hashes(folder_path(&f, "out"));
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 int main(void) {

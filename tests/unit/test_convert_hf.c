@@ -151,7 +151,7 @@ static void test_golden(void **state) {
         same_text(want, target, "generation_config.json");
         remove_tree(target);
     }
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 static void test_packed_sources(void **state) {
@@ -186,7 +186,7 @@ static void test_packed_sources(void **state) {
     char *config = text_of(o.mlx_path, "config.json");
     assert_null(strstr(config, "quantization"));
     free(config);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 /* ---------------------------------------------------------------- sources made here */
@@ -292,8 +292,8 @@ static void test_fp8(void **state) {
     must_convert(&direct);
     must_convert(&later);
     same_model(later.mlx_path, direct.mlx_path);
-    folder_remove(&f);
-    folder_remove(&out);
+    remove_tree(f.path);
+    remove_tree(out.path);
 }
 
 static void refuse_source(const char *config, const made *with, const made *more, lm_status status, const char *line) {
@@ -302,8 +302,8 @@ static void refuse_source(const char *config, const made *with, const made *more
     lm_convert_options o = options(f.path, folder_path(&out, "model"));
     must_fail(&o, status, line);
     assert_int_equal(folder_count(out.path), 0);
-    folder_remove(&f);
-    folder_remove(&out);
+    remove_tree(f.path);
+    remove_tree(out.path);
 }
 
 static void test_hostile(void **state) {
@@ -358,8 +358,8 @@ static void test_hostile_index(void **state) {
     folder_text(&f, "model.safetensors.index.json", "{\"weight_map\": {\"gone\": \"model.safetensors\"}}");
     must_fail(&o, LM_FORMAT, "*: tensor gone is not in the folder's files (listed in model.safetensors)");
     assert_int_equal(folder_count(out.path), 0);
-    folder_remove(&f);
-    folder_remove(&out);
+    remove_tree(f.path);
+    remove_tree(out.path);
 }
 
 static void test_options(void **state) {
@@ -384,8 +384,8 @@ static void test_options(void **state) {
     o = plain, o.model = NULL;
     must_fail(&o, LM_ARG, "no model to convert is given");
     assert_int_equal(folder_count(out.path), 0);
-    folder_remove(&f);
-    folder_remove(&out);
+    remove_tree(f.path);
+    remove_tree(out.path);
 }
 
 /* ---------------------------------------------------------------- interruptions */
@@ -482,8 +482,8 @@ static void test_kill(void **state) {
         assert_false(lm_fs_exists(partial));
         remove_tree(o.mlx_path);
     }
-    folder_remove(&f);
-    folder_remove(&out);
+    remove_tree(f.path);
+    remove_tree(out.path);
 }
 
 typedef struct stopper {
@@ -535,8 +535,8 @@ static void test_resume(void **state) {
     assert_true(rest.first_total < s.first_total);
     same_model(whole.mlx_path, o.mlx_path);
     assert_int_equal(folder_count(o.mlx_path), folder_count(whole.mlx_path));
-    folder_remove(&f);
-    folder_remove(&out);
+    remove_tree(f.path);
+    remove_tree(out.path);
 }
 
 /* The disk is full half way: the limit on file sizes stands for it. */
@@ -560,8 +560,8 @@ static void test_full(void **state) {
     assert_line(&err, LM_IO, "model.safetensors: write failed: *");
     assert_int_equal(folder_count(out.path), 0);
     must_convert(&o); /* the source is what it was */
-    folder_remove(&f);
-    folder_remove(&out);
+    remove_tree(f.path);
+    remove_tree(out.path);
 }
 
 int main(void) {

@@ -93,7 +93,7 @@ static void close_both(opened *o) {
     lm_checkpoint_close(o->c);
     lm_gguf_free(&o->g);
     lm_fs_map_close(&o->map);
-    folder_remove(&o->f);
+    remove_tree(o->f.path);
 }
 
 /* Value (row, column) by ggml's definition of its types. */
@@ -278,7 +278,7 @@ static void writes_small_floats(void **state) {
             assert_memory_equal(a->data, b->data, a->bytes);
         }
         for (int k = 0; k < 2; k++) lm_gguf_free(&g[k]), lm_fs_map_close(&maps[k]), remove_tree(paths[k]);
-        folder_remove(&f);
+        remove_tree(f.path);
     }
 }
 
@@ -319,7 +319,7 @@ static void expect_refusal(const char *file, const char *find, const char *put_t
     snprintf(expected, sizeof expected, "%s/%s: %s", f.path, file, message);
     assert_line(&e, status, expected);
     assert_int_equal(folder_count(f.path), sizeof names / sizeof *names);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 static void refuses_models(void **state) {
@@ -370,7 +370,7 @@ static void leaves_nothing_behind(void **state) {
     assert_int_equal(lm_convert_to_gguf(source, out, NULL, NULL, &e), LM_ARG);
     snprintf(expected, sizeof expected, "%s exists already; delete it or choose another name", out);
     assert_line(&e, LM_ARG, expected);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 /* The real file: GGUF, folder, GGUF again. */
@@ -402,7 +402,7 @@ static void returns_smollm2(void **state) {
         assert_string_equal(a, b);
     }
     for (int i = 0; i < 2; i++) lm_gguf_free(&g[i]), lm_fs_map_close(&maps[i]);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 int main(void) {

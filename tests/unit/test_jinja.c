@@ -97,6 +97,8 @@ static void test_hostile(void **state) {
         "{{ 99999999999999999999 }}",
         "{{ 10 ** 100 }}",
         "{{ -9223372036854775807 - 2 }}",
+        "{{ 9223372036854775807|round(-1) }}",
+        "{{ -9223372036854775807|round(-19) }}",
         "{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{{ s }}{% endfor %}",
         "{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{% set x = s.rfind('a' * 500000 ~ 'b') %}{% endfor %}",
         "{% set s = 'a' * 10000000 %}{% for i in range(100000) %}{% set x = s.strip(s) %}{% endfor %}",

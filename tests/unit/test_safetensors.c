@@ -199,7 +199,7 @@ static void writes_what_it_reads(void **state) {
     assert_memory_equal(data + h.data_offset + lm_st_find(&h, "a\"\xc3\xa9")->begin, &y, 4);
     lm_st_header_free(&h);
     free(data);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 static void refuses_to_write(void **state) {
@@ -226,7 +226,7 @@ static void refuses_to_write(void **state) {
     assert_int_equal(lm_st_writer_add(w, x, 4, &e), LM_OK);
     assert_int_equal(lm_st_writer_commit(w, &e), LM_ARG); /* 4 of 8 bytes */
     assert_int_equal(folder_count(f.path), 0);
-    folder_remove(&f);
+    remove_tree(f.path);
 }
 
 int main(void) {

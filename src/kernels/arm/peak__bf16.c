@@ -1,25 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * peak__bf16.c: bfloat16 by bfmmla: twenty-four chains that depend on nothing but themselves. */
+ * peak__bf16.c: bfloat16 by bfmmla. */
 #if defined(__aarch64__)
-#include "kernels/peak.h"
-#include "kernels/x86/unroll.h"
-#include <arm_neon.h>
-
-#define CHAINS 24 /* four pipes of four cycles and more */
-
-static void run(int64_t rounds) {
-    float32x4_t sum[CHAINS];
-    UNROLL for (int i = 0; i < CHAINS; i++) {
-        sum[i] = vdupq_n_f32(0);
-        __asm__ volatile("" : "+w"(sum[i])); /* unknown to the compiler: chains stay apart, nothing is folded */
-    }
-    for (int64_t r = 0; r < rounds; r++) {
-        bfloat16x8_t a = vreinterpretq_bf16_u16(vdupq_n_u16(0));
-        __asm__ volatile("" : "+w"(a));
-        UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = vbfmmlaq_f32(sum[i], a, a);
-    }
-    UNROLL for (int i = 0; i < CHAINS; i++) __asm__ volatile("" : "+w"(sum[i]));
-}
+#define SUMS float32x4_t
+#define INPUTS bfloat16x8_t
+#define NO_SUMS vdupq_n_f32(0)
+#define NO_INPUTS vreinterpretq_bf16_u16(vdupq_n_u16(0))
+#define MULTIPLY(sum, a) vbfmmlaq_f32(sum, a, a)
+#include "kernels/arm/peak_body.h"
 
 const lm_peak_impl lm_peak_bf16__bf16 = {run, 2.0 * CHAINS * 16};
 #else

@@ -1,25 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * peak__neon.c: float32 by fmla: twenty-four chains that depend on nothing but themselves. */
+ * peak__neon.c: float32 by fmla. */
 #if defined(__aarch64__)
-#include "kernels/peak.h"
-#include "kernels/x86/unroll.h"
-#include <arm_neon.h>
-
-#define CHAINS 24 /* four pipes of four cycles and more */
-
-static void run(int64_t rounds) {
-    float32x4_t sum[CHAINS];
-    UNROLL for (int i = 0; i < CHAINS; i++) {
-        sum[i] = vdupq_n_f32(0);
-        __asm__ volatile("" : "+w"(sum[i])); /* unknown to the compiler: chains stay apart, nothing is folded */
-    }
-    for (int64_t r = 0; r < rounds; r++) {
-        float32x4_t a = vdupq_n_f32(0);
-        __asm__ volatile("" : "+w"(a));
-        UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = vfmaq_f32(sum[i], a, a);
-    }
-    UNROLL for (int i = 0; i < CHAINS; i++) __asm__ volatile("" : "+w"(sum[i]));
-}
+#define SUMS float32x4_t
+#define INPUTS float32x4_t
+#define NO_SUMS vdupq_n_f32(0)
+#define NO_INPUTS vdupq_n_f32(0)
+#define MULTIPLY(sum, a) vfmaq_f32(sum, a, a)
+#include "kernels/arm/peak_body.h"
 
 const lm_peak_impl lm_peak_f32__neon = {run, 2.0 * CHAINS * 4};
 #else
