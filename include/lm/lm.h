@@ -154,14 +154,14 @@ void lm_engine_reset_peak(lm_engine *engine);
 int64_t lm_engine_plan_kv(const lm_engine *engine, int64_t n_tokens, lm_kv_type type);
 
 /** What this machine does at most with `threads` threads: bytes read in a second (of 2 MB pages of memory; of the
- * engine's own weights, where they lie), operations in a second of its widest matrix instructions on registers. 0:
- * none. */
+ * engine's own weights, where they lie), operations in a second of its widest matrix instructions: `peak` on registers
+ * alone, `blocked` in tiles whose operands come from panels in the second-level cache. 0: none. */
 typedef struct lm_ceilings {
     int threads;
-    double read_anonymous, read_weights, peak_f32, peak_bf16, peak_int8;
+    double read_anonymous, read_weights, peak_f32, peak_bf16, peak_int8, blocked_f32, blocked_bf16, blocked_int8;
 } lm_ceilings;
 /** Measures with 1, 2, 4, ... and at last all of the engine's threads: `*n` entries, at most `room` (> 0). Takes some
- * seconds and 512 MB. LM_ARG without weights, LM_NOMEM. */
+ * seconds, 512 MB and up to 1 MB a thread. LM_ARG without weights, LM_NOMEM. */
 lm_status lm_engine_measure_ceilings(const lm_engine *engine, lm_ceilings *out, size_t room, size_t *n, lm_error *err);
 /** Bytes of weights, keys and values that computing one token at position `depth` reads. */
 double lm_engine_plan_token_bytes(const lm_engine *engine, int64_t depth);

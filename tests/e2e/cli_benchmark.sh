@@ -49,7 +49,7 @@ for line in '^Ceilings, 1 thread: read [0-9.]* GB/s' '^Share of ceiling: generat
     grep -q "$line" "$dir/out" || fail "no line $line: $(cat "$dir/out")"
 done
 "$bin" benchmark --model "$model" -p 2 -g 2 -n 1 --ceilings --profile --json >"$dir/json" 2>"$dir/err" || fail "ceilings as JSON"
-for key in ceilings read_weights peak_f32 shares token_bytes profile outside stage; do
+for key in ceilings read_weights peak_f32 blocked_f32 peak_blocked shares token_bytes profile outside stage; do
     grep -q "\"$key\": " "$dir/json" || fail "no \"$key\" in the JSON"
 done
 

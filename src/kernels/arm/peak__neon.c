@@ -1,9 +1,19 @@
 /* SPDX-License-Identifier: MIT
- * peak__neon.c: float32 by fmla: twenty-four chains that depend on nothing but themselves. */
+ * peak__neon.c: float32 by fmla: twenty-four chains that depend on nothing but themselves; and tiles from caches. */
 #if defined(__aarch64__)
-#include "kernels/peak.h"
-#include "kernels/x86/unroll.h"
 #include <arm_neon.h>
+
+#define VEC float32x4_t
+#define ROWS 6
+#define VECS 4
+#define ZERO() vdupq_n_f32(0)
+#define LOAD(p) vld1q_f32((const float *)(const void *)(p))
+#define STORE(p, v) vst1q_f32((float *)(void *)(p), v)
+#define A_BYTES 4
+#define SPREAD(p) vld1q_dup_f32((const float *)(const void *)(p))
+#define ADD(sum, a, b) vfmaq_f32(sum, a, b)
+#define OPERATIONS 2.0 * 4
+#include "kernels/x86/peak_tile.h"
 
 #define CHAINS 24 /* four pipes of four cycles and more */
 
@@ -21,7 +31,7 @@ static void run(int64_t rounds) {
     UNROLL for (int i = 0; i < CHAINS; i++) __asm__ volatile("" : "+w"(sum[i]));
 }
 
-const lm_peak_impl lm_peak_f32__neon = {run, 2.0 * CHAINS * 4};
+const lm_peak_impl lm_peak_f32__neon = {run, 2.0 * CHAINS * 4, BLOCKED};
 #else
 typedef int lm_empty_translation_unit;
 #endif
