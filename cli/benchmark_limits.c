@@ -46,6 +46,7 @@ static void print_peak(FILE *f, const char *type, const char *unit, double regis
 }
 
 static void print_ceilings(FILE *f, const bench_limits *l, double prompt_tps, double generation_tps) {
+    fprintf(f, "Machine: %s; %s by default\n", lm_cpu_description(), lm_topology_description());
     for (size_t i = 0; i < l->n_ceilings; i++) {
         const lm_ceilings *c = &l->ceilings[i];
         fprintf(f, "Ceilings, %d thread%s: read %.1f GB/s (weights %.1f)", c->threads, c->threads == 1 ? "" : "s",

@@ -113,6 +113,7 @@ typedef struct lm_backend_options {
     lm_numerics numerics; /* resolved: not AUTO */
     bool batch_invariant;
     int64_t limit;
+    bool pin_threads;
 } lm_backend_options;
 
 /** Device names: "cpu", "cuda". An unknown or unbuilt one: LM_UNSUPPORTED with a sentence. */

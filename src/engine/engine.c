@@ -85,7 +85,8 @@ static lm_status open_weights(lm_engine *e, lm_error *err) {
     lm_dtype dtype = lm_model_dtype(checkpoint);
     e->numerics = resolve_numerics(e->options.numerics, dtype);
     e->kv_dtype = e->numerics == LM_NUMERICS_F32 ? LM_DTYPE_F32 : dtype;
-    lm_backend_options b = {e->options.threads, e->numerics, e->options.batch_invariant, e->options.max_memory};
+    lm_backend_options b = {e->options.threads, e->numerics, e->options.batch_invariant, e->options.max_memory,
+                            e->options.pin_threads};
     lm_status s = lm_backend_create(e->options.device, &b, &e->backend, err);
     if (s != LM_OK) {
         lm_checkpoint_close(checkpoint);
