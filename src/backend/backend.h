@@ -61,6 +61,7 @@ typedef struct lm_sample_item {
 struct lm_backend {
     const char *name;
     int64_t in_use[LM_MEM_KINDS], peak, limit; /* bytes; limit 0: none */
+    int64_t released;                          /* bytes, ever */
 
     void (*destroy)(lm_backend *b);
     /** Uninitialised device memory, 64-byte aligned. LM_NOMEM names `what`, also when `limit` would be passed. */
