@@ -85,10 +85,12 @@ revision=$(git describe --always --dirty 2>/dev/null || echo unknown)
 # what isn't committed has no name: the program's own
 case $revision in *-dirty | unknown) revision=$revision-$(sha256 $OURS | cut -c 1-8) ;; esac
 
-if [ -z "$BENCH" ] && [ $LLAMA = 1 ]; then
+# need_llama: leaves $BENCH
+need_llama() {
+    [ -z "$BENCH" ] || return 0
     llama_tools llama-bench
     BENCH=$LLAMA_BIN/llama-bench
-fi
+}
 
 PY=$PEERS/venv/bin/python
 if [ $MLX = 1 ] && [ ! -x "$PY" ]; then
@@ -112,6 +114,7 @@ if [ $SHAPES_ON = 1 ]; then
     exit 0
 fi
 
+need_llama
 : >"$RESULT" || die "can't write $RESULT"
 
 # sample PROGRAM TEST TOKENS_PER_SECOND

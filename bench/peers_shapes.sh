@@ -155,6 +155,7 @@ run_shapes() {
             say "$id: in $RESULT already"
             continue
         fi
+        [ $peer = 0 ] || need_llama
         make_shape "$id" "$peer"
         # pages of a file that nobody read for a while are slow to come: not what is measured
         cat "$model"/*.safetensors >/dev/null

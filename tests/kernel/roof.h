@@ -100,11 +100,12 @@ static inline roof roof_measure(double seconds) {
     return top;
 }
 
-/* What the instructions of a row could reach: two products of bytes, or three of bfloat16, make one of class F16. 0: no
- * such loop (scalar rows). */
+/* What the instructions of a row could reach: two products of bytes, or three of bfloat16, make one of class F16, two
+ * of bfloat16 one of attention. 0: no such loop (scalar rows). */
 static inline double roof_of(const lm_kernel_row *row, const roof *top) {
     if (!row->needs) return 0;
-    if (row->needs == LM_CPU_AMX && row->numerics == LM_NUMERICS_BF16) return top->tiles[0];
+    if (row->needs == LM_CPU_AMX && row->numerics == LM_NUMERICS_BF16)
+        return top->tiles[0] / (row->op == LM_OP_ATTN ? 2 : 1);
     if (row->needs == LM_CPU_AMX) return lm_format_is_affine(row->format) ? top->tiles[1] / 2 : top->tiles[0] / 3;
     if (row->needs == LM_CPU_VNNI || row->needs == LM_CPU_DOTPROD || row->needs == LM_CPU_I8MM)
         return top->peak[LM_PEAK_INT8] / 2;
