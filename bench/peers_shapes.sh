@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # Sourced by bench/peers.sh for --shapes: models of real shapes with random weights (bench/synth.c), ours beside llama.cpp
-# cell by cell. Uses its variables: OURS, BENCH, PEERS, RESULT, ROUNDS, THREAD_LIST, SHAPES, TOKENIZER, KEEP, P, G.
+# cell by cell. Uses its variables: OURS, BENCH, PEERS, RESULT, ROUNDS, THREAD_LIST, SHAPES, TOKENIZER, KEEP, P, G, cpu, revision, date.
 # shellcheck shell=sh disable=SC2015,SC2034,SC2086,SC2154
 
-ALL_SHAPES="smollm2-q4-g32 qwen3-0.6b-q4 qwen3-0.6b-q8 qwen3-0.6b-bf16 qwen3-4b-q4 qwen3-4b-q8 qwen3-30b-a3b:12-q4"
+PEER_SHAPES="smollm2-q4-g32 qwen3-0.6b-q4 qwen3-0.6b-q8 qwen3-0.6b-bf16 qwen3-4b-q4 qwen3-4b-q8 qwen3-30b-a3b:12-q4"
 # measured alone: peers have no such file, or it adds nothing
 OURS_SHAPES="qwen3-4b-bf16 qwen3-4b-q6 qwen3-4b-q5-g32 qwen3-4b-q5 qwen3-4b-q4-g32 qwen3-4b-q3 qwen3-30b-a3b-q4"
 
@@ -27,9 +27,11 @@ make_shape() {
     gguf=$model.gguf
     case $1 in
     smollm2-q4-g32)
-        model=out/SmolLM2-135M-Instruct
-        gguf=out/SmolLM2-135M-Instruct.Q4_1.gguf
-        [ -f $gguf ] && [ -d $model ] || die "run ./quickstart first: it makes $gguf and $model"
+        model=$MODEL
+        gguf=$GGUF
+        mkdir -p out
+        { [ "$2" = 0 ] && [ -f "$model/config.json" ]; } || smollm2_fetch out || die "$problem"
+        smollm2_convert "$OURS" out || die "$problem"
         return
         ;;
     esac
@@ -46,30 +48,39 @@ make_shape() {
     step "writing it as GGUF" gguf "$OURS" convert --model "$model" --gguf-out "$gguf"
 }
 
-# cell PROGRAM TEST TOKENS_PER_SECOND [BYTES_OR_OPERATIONS CEILING]: the latter two in 1e9 of a token, of a second
+# key PROGRAM TEST: what a cell's line begins with
+key() {
+    printf '{"revision": "%s", "cpu": "%s", "model": "%s", "threads": %d, "round": %d, "prompt": %d, "generated": %d, "program": "%s", "test": "%s"' \
+        "$revision" "$cpu" "$id" "$threads" "$round" "$P" "$G" "$1" "$2"
+}
+
+have() {
+    [ -f "$RESULT" ] && grep -qF "$(key "$1" "$2")," "$RESULT"
+}
+
+# cell PROGRAM TEST TOKENS_PER_SECOND [NEEDS CEILING PEAK]: of a token in 1e9 bytes or operations; of a second in the same
+# units: what memory or products out of caches reach, and products of registers alone
 cell() {
     case $3 in
     '' | *[!0-9.e+-]*) die "$id, $1, $2: no figure: $(why "$log") (log: $log)" ;;
     esac
-    printf '{"model": "%s", "program": "%s", "test": "%s", "tokens_per_second": %s, "needs": %s, "ceiling": %s, "round": %d, "threads": %d, "cpu": "%s", "revision": "%s", "date": "%s"}\n' \
-        "$id" "$1" "$2" "$3" "${4:-0}" "${5:-0}" "$round" "$threads" "$cpu" "$revision" "$date" >>"$RESULT"
+    have "$1" "$2" && return 0
+    printf '%s, "tokens_per_second": %s, "needs": %s, "ceiling": %s, "registers": %s, "date": "%s"}\n' \
+        "$(key "$1" "$2")" "$3" "${4:-0}" "${5:-0}" "${6:-0}" "$date" >>"$RESULT" || die "can't write $RESULT"
 }
 
-# ours_cells PROMPT: runs ours and reads its lines into prompt, generation, memory, and needs and ceilings of both
+# ours_cells PROMPT: runs ours and reads its figures into prompt, generation, memory, and needs and ceilings of both
 ours_cells() {
-    quiet peers-ours "$OURS" benchmark --model "$model" --threads "$threads" -p "$1" -g $G -n 1 --ceilings $warm ||
+    quiet peers-ours "$OURS" benchmark --model "$model" --threads "$threads" -p "$1" -g $G -n 1 --ceilings --json $warm ||
         die "mlx_lm.benchmark failed: $(why "$log")"
     eval "$(awk '
         /^Averages:/ { sub(/.*prompt_tps=/, ""); split($0, f, /[^0-9.]+/); print "prompt=" f[1], "generation=" f[2], "memory=" f[3] }
-        /^Share of ceiling:/ {
-            gsub(/[()]/, "")
-            for (i = 1; i <= NF; i++) {
-                if ($i == "GB" && $(i + 1) == "a") print "token_bytes=" $(i - 1)
-                if ($i ~ /^GB\/s/) print "read_ceiling=" $(i - 1)
-                if ($i == "GFLOP") print "operations=" $(i - 1)
-                if ($i ~ /^TFLOP\/s/) print "peak=" $(i - 1) * 1000
-            }
-        }' "$log")"
+        function number() { gsub(/[^0-9.e+-]/, "", $2); return $2 / 1e9 }
+        $1 == "\"token_bytes\":" { print "token_bytes=" number() }
+        $1 == "\"token_operations\":" { print "operations=" number() }
+        $1 == "\"read\":" { print "read_ceiling=" number() }
+        $1 == "\"peak\":" { print "peak=" number() }
+        $1 == "\"peak_blocked\":" { print "blocked=" number() }' "$log")"
 }
 
 # llama_cell FLASH TEST ARGUMENTS...
@@ -77,27 +88,60 @@ llama_cell() {
     fa=$1
     what=$2
     shift 2
+    have "llama.cpp fa=$fa" "$what" && return 0
     llama_warm=
     [ -z "$warm" ] || llama_warm=--no-warmup
     quiet peers-llama "$BENCH" -m "$gguf" -t "$threads" -r 1 -fa "$fa" -o jsonl $llama_warm "$@" || die "llama-bench failed: $(why "$log")"
     cell "llama.cpp fa=$fa" "$what" "$(sed -n 's/.*"avg_ts": *\([0-9.]*\).*/\1/p' "$log" | head -n 1)"
 }
 
-# measure_shape PEER: one round of one model with one number of threads
+# measure_shape PEER: what is missing of one round of one model with one number of threads
 measure_shape() {
-    prompt='' generation='' memory='' token_bytes='' read_ceiling='' operations='' peak=''
-    ours_cells $P
-    cell mlx-lm.c "prompt $P" "$prompt" "$operations" "$peak"
-    cell mlx-lm.c "generation after $P" "$generation" "$token_bytes" "$read_ceiling"
-    cell mlx-lm.c "peak GB" "$memory"
-    ours_cells 1
-    cell mlx-lm.c generation "$generation" "$token_bytes" "$read_ceiling"
+    prompt='' generation='' memory='' token_bytes='' read_ceiling='' operations='' peak='' blocked=''
+    if ! { have mlx-lm.c "prompt $P" && have mlx-lm.c "generation after $P" && have mlx-lm.c "peak GB"; }; then
+        ours_cells "$P"
+        cell mlx-lm.c "prompt $P" "$prompt" "$operations" "${blocked:-$peak}" "$peak"
+        cell mlx-lm.c "generation after $P" "$generation" "$token_bytes" "$read_ceiling"
+        cell mlx-lm.c "peak GB" "$memory"
+    fi
+    if ! have mlx-lm.c generation; then
+        ours_cells 1
+        cell mlx-lm.c generation "$generation" "$token_bytes" "$read_ceiling"
+    fi
     [ "$1" = 1 ] || return 0
     for fa in $FLASH; do
-        llama_cell "$fa" "prompt $P" -p $P -n 0
-        llama_cell "$fa" "generation after $P" -p 0 -n $G -d $P
-        llama_cell "$fa" generation -p 0 -n $G
+        llama_cell "$fa" "prompt $P" -p "$P" -n 0
+        llama_cell "$fa" "generation after $P" -p 0 -n "$G" -d "$P"
+        llama_cell "$fa" generation -p 0 -n "$G"
     done
+}
+
+# all_there PEER: nothing of this round and number of threads is missing
+all_there() {
+    programs=mlx-lm.c
+    [ "$1" = 0 ] || for fa in $FLASH; do programs="$programs
+llama.cpp fa=$fa"; done
+    have mlx-lm.c "peak GB" || return 1
+    printf '%s\n' "$programs" | while read -r program; do
+        have "$program" "prompt $P" && have "$program" "generation after $P" && have "$program" generation || exit 1
+    done
+}
+
+# in_rounds COMMAND...: for every round and number of threads; ends with the first that fails
+in_rounds() {
+    round=1
+    while [ $round -le "$ROUNDS" ]; do
+        for threads in $THREAD_LIST; do
+            "$@" || return 1
+        done
+        round=$((round + 1))
+    done
+}
+
+round_of_shape() {
+    all_there "$1" && return 0
+    say "$id, $threads threads, round $round of $ROUNDS"
+    measure_shape "$1"
 }
 
 run_shapes() {
@@ -107,18 +151,16 @@ run_shapes() {
         # a prompt of these takes half a minute and more: no run beforehand, for nobody
         warm=
         case $id in qwen3-4b-* | qwen3-30b-*) warm=--no-warmup ;; esac
+        if in_rounds all_there $peer; then
+            say "$id: in $RESULT already"
+            continue
+        fi
+        [ $peer = 0 ] || need_llama
         make_shape "$id" "$peer"
         # pages of a file that nobody read for a while are slow to come: not what is measured
         cat "$model"/*.safetensors >/dev/null
         [ $peer = 0 ] || cat "$gguf" >/dev/null
-        round=1
-        while [ $round -le "$ROUNDS" ]; do
-            for threads in $THREAD_LIST; do
-                say "$id, $threads threads, round $round of $ROUNDS"
-                measure_shape $peer
-            done
-            round=$((round + 1))
-        done
+        in_rounds round_of_shape $peer || exit 1
         case $model in
         "$PEERS"/*) [ $KEEP = 1 ] || rm -rf "$model" "$gguf" ;;
         esac

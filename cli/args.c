@@ -90,7 +90,7 @@ static bool is_ours(const arg_spec *s) {
     static const char *const names[] = {"--device",   "--threads",         "--use-mmap", "--max-memory",
                                         "--numerics", "--batch-invariant", "--json",     "--data",
                                         "--table",    "--dump-requests",   "--answers",  "--gguf",
-                                        "--compare",  "--rules",           "--restart"};
+                                        "--compare",  "--rules",           "--restart",  "--pin-threads"};
     for (size_t i = 0; s && i < sizeof names / sizeof *names; i++)
         if (strcmp(s->name, names[i]) == 0) return true;
     return false;
@@ -489,6 +489,7 @@ lm_engine_options engine_args_options(const engine_args *args) {
     o.device = args->device;
     /* A count the engine will refuse must stay refusable after narrowing. */
     o.threads = args->threads < -1 ? -1 : args->threads > 1 << 20 ? 1 << 20 : (int)args->threads;
+    o.pin_threads = args->pin_threads;
     o.use_mmap = args->use_mmap;
     o.max_memory = args->max_memory;
     o.batch_invariant = args->batch_invariant;

@@ -46,13 +46,14 @@ void args_list_free(arg_list *list);
 typedef struct engine_args {
     const char *device, *numerics;
     int64_t threads, max_memory;
-    bool use_mmap, batch_invariant, trust_remote_code;
+    bool use_mmap, batch_invariant, trust_remote_code, pin_threads;
 } engine_args;
 #define ENGINE_ARGS_DEFAULT(invariant) \
-    { "cpu", "auto", 0, 0, true, (invariant), false }
+    { "cpu", "auto", 0, 0, true, (invariant), false, false }
 #define ENGINE_ARGS(e)                                                                                             \
     {"--device", NULL, ARG_STRING, &(e).device, "device to run on (cpu)", NULL, false, NULL, NULL},                \
-        {"--threads", NULL, ARG_INT, &(e).threads, "threads, 0 = one per processor", NULL, false, NULL, NULL},     \
+        {"--threads", NULL, ARG_INT, &(e).threads, "threads, 0 = one per fast core", NULL, false, NULL, NULL},     \
+        {"--pin-threads", NULL, ARG_ON_OFF, &(e).pin_threads, "keep workers on cores", NULL, false, NULL, NULL},   \
         {"--use-mmap", NULL,  ARG_ON_OFF, &(e).use_mmap, "map weight files instead of reading them (default: on)", \
          NULL,         false, NULL,       NULL},                                                                   \
         {"--max-memory",                                                                                           \

@@ -37,7 +37,7 @@ typedef struct bench_limits {
     lm_ceilings ceilings[BENCH_CEILINGS]; /* the last one: the engine's threads */
     size_t n_ceilings;
     double token_bytes, token_operations;  /* of a generated token; of a prompt token */
-    double read, peak;                     /* the ceilings that these are measured by */
+    double read, peak, peak_blocked;       /* the ceilings; the prompt's share is taken of the last */
     double generation_share, prompt_share; /* 1: all of it */
     bench_profile prompt, generation;
 } bench_limits;

@@ -15,14 +15,14 @@ static double larger(double a, double b) {
     return a > b ? a : b;
 }
 
-/* The matrix peak of the class that the engine computes in. Float16's precision takes float32, three products of
- * bfloat16 parts, or two of bytes where weights are codes of at most 8 bits. */
-static double matrix_peak(const lm_ceilings *c, const lm_engine_info *info) {
+/* Of the matrix peaks of one kind that of the class that the engine computes in. Float16's precision takes float32,
+ * three products of bfloat16 parts, or two of bytes where weights are codes of at most 8 bits. */
+static double matrix_peak(double f32, double bf16, double int8, const lm_engine_info *info) {
     const char *numerics = info->numerics;
-    if (!strcmp(numerics, "int8") && c->peak_int8 > 0) return c->peak_int8;
-    if (!strcmp(numerics, "bf16") && c->peak_bf16 > 0) return c->peak_bf16;
-    if (strcmp(numerics, "f16") != 0) return c->peak_f32;
-    return larger(larger(c->peak_f32, c->peak_bf16 / 3), info->precision[0] == 'q' ? c->peak_int8 / 2 : 0);
+    if (!strcmp(numerics, "int8") && int8 > 0) return int8;
+    if (!strcmp(numerics, "bf16") && bf16 > 0) return bf16;
+    if (strcmp(numerics, "f16") != 0) return f32;
+    return larger(larger(f32, bf16 / 3), info->precision[0] == 'q' ? int8 / 2 : 0);
 }
 
 void bench_shares(const bench_args *a, const lm_engine *engine, const lm_engine_info *info, double prompt_tps,
@@ -35,25 +35,33 @@ void bench_shares(const bench_args *a, const lm_engine *engine, const lm_engine_
     l->token_bytes = weights / n + (both - weights);
     l->token_operations = lm_engine_plan_prompt_operations(engine, a->prompt_tokens) / (double)a->prompt_tokens;
     l->read = all->read_weights;
-    l->peak = matrix_peak(all, info);
+    l->peak = matrix_peak(all->peak_f32, all->peak_bf16, all->peak_int8, info);
+    l->peak_blocked = matrix_peak(all->blocked_f32, all->blocked_bf16, all->blocked_int8, info);
     l->generation_share = l->read > 0 ? l->token_bytes * generation_tps / l->read : 0;
-    l->prompt_share = l->peak > 0 ? l->token_operations * prompt_tps / l->peak : 0;
+    l->prompt_share = l->peak_blocked > 0 ? l->token_operations * prompt_tps / l->peak_blocked : 0;
+}
+
+static void print_peak(FILE *f, const char *type, const char *unit, double registers, double blocked) {
+    if (registers > 0) fprintf(f, ", %s %.3f %s (from cache %.3f)", type, registers / 1e12, unit, blocked / 1e12);
 }
 
 static void print_ceilings(FILE *f, const bench_limits *l, double prompt_tps, double generation_tps) {
+    fprintf(f, "Machine: %s; %s by default\n", lm_cpu_description(), lm_topology_description());
     for (size_t i = 0; i < l->n_ceilings; i++) {
         const lm_ceilings *c = &l->ceilings[i];
-        fprintf(f, "Ceilings, %d thread%s: read %.1f GB/s (weights %.1f), f32 %.3f TFLOP/s", c->threads,
-                c->threads == 1 ? "" : "s", c->read_anonymous / 1e9, c->read_weights / 1e9, c->peak_f32 / 1e12);
-        if (c->peak_bf16 > 0) fprintf(f, ", bf16 %.3f", c->peak_bf16 / 1e12);
-        if (c->peak_int8 > 0) fprintf(f, ", int8 %.3f TOP/s", c->peak_int8 / 1e12);
+        fprintf(f, "Ceilings, %d thread%s: read %.1f GB/s (weights %.1f)", c->threads, c->threads == 1 ? "" : "s",
+                c->read_anonymous / 1e9, c->read_weights / 1e9);
+        print_peak(f, "f32", "TFLOP/s", c->peak_f32, c->blocked_f32);
+        print_peak(f, "bf16", "TFLOP/s", c->peak_bf16, c->blocked_bf16);
+        print_peak(f, "int8", "TOP/s", c->peak_int8, c->blocked_int8);
         fprintf(f, "\n");
     }
     fprintf(f, "Share of ceiling: generation %.1f%% (%.4f GB a token, %.1f of %.1f GB/s)", 100 * l->generation_share,
             l->token_bytes / 1e9, l->token_bytes * generation_tps / 1e9, l->read / 1e9);
-    if (l->peak > 0)
-        fprintf(f, ", prompt %.1f%% (%.3f GFLOP a token, %.3f of %.3f TFLOP/s)", 100 * l->prompt_share,
-                l->token_operations / 1e9, l->token_operations * prompt_tps / 1e12, l->peak / 1e12);
+    if (l->peak_blocked > 0)
+        fprintf(f, ", prompt %.1f%% (%.3f GFLOP a token, %.3f of %.3f TFLOP/s from cache; of %.3f on registers %.1f%%)",
+                100 * l->prompt_share, l->token_operations / 1e9, l->token_operations * prompt_tps / 1e12,
+                l->peak_blocked / 1e12, l->peak / 1e12, 100 * l->token_operations * prompt_tps / l->peak);
     fprintf(f, "\n");
 }
 
@@ -61,9 +69,11 @@ static json_t *ceilings_json(const bench_limits *l) {
     json_t *list = json_array();
     for (size_t i = 0; i < l->n_ceilings; i++) {
         const lm_ceilings *c = &l->ceilings[i];
-        json_array_append_new(list, json_pack("{s:i, s:f, s:f, s:f, s:f, s:f}", "threads", c->threads, "read_anonymous",
-                                              c->read_anonymous, "read_weights", c->read_weights, "peak_f32",
-                                              c->peak_f32, "peak_bf16", c->peak_bf16, "peak_int8", c->peak_int8));
+        json_array_append_new(list, json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "threads", c->threads,
+                                              "read_anonymous", c->read_anonymous, "read_weights", c->read_weights,
+                                              "peak_f32", c->peak_f32, "peak_bf16", c->peak_bf16, "peak_int8",
+                                              c->peak_int8, "blocked_f32", c->blocked_f32, "blocked_bf16",
+                                              c->blocked_bf16, "blocked_int8", c->blocked_int8));
     }
     return list;
 }
@@ -124,9 +134,10 @@ void bench_limits_json(const bench_limits *l, json_t *to) {
     if (l->n_ceilings) {
         json_object_set_new(to, "ceilings", ceilings_json(l));
         json_object_set_new(to, "shares",
-                            json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "generation", l->generation_share, "prompt",
-                                      l->prompt_share, "token_bytes", l->token_bytes, "token_operations",
-                                      l->token_operations, "read", l->read, "peak", l->peak));
+                            json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "generation", l->generation_share,
+                                      "prompt", l->prompt_share, "token_bytes", l->token_bytes, "token_operations",
+                                      l->token_operations, "read", l->read, "peak", l->peak, "peak_blocked",
+                                      l->peak_blocked));
     }
     if (l->generation.n)
         json_object_set_new(

@@ -100,10 +100,10 @@ static json_t *model_json(const bench_args *a, const lm_engine_info *info) {
 }
 
 json_t *bench_describe_json(const bench_args *a, const lm_engine_info *info) {
-    return json_pack("{s:o, s:{s:s, s:i}, s:{s:s, s:s, s:s}, s:o, s:f}", "model", model_json(a, info), "machine", "cpu",
-                     lm_cpu_description(), "threads", info->threads, "versions", "mlx-lm.c", lm_version(), "mlx_lm",
-                     lm_version_mlx_lm(), "mlx", lm_version_mlx(), "settings", settings_json(a, info), "load_seconds",
-                     info->load_seconds);
+    return json_pack("{s:o, s:{s:s, s:s, s:i}, s:{s:s, s:s, s:s}, s:o, s:f}", "model", model_json(a, info), "machine",
+                     "cpu", lm_cpu_description(), "topology", lm_topology_description(), "threads", info->threads,
+                     "versions", "mlx-lm.c", lm_version(), "mlx_lm", lm_version_mlx_lm(), "mlx", lm_version_mlx(),
+                     "settings", settings_json(a, info), "load_seconds", info->load_seconds);
 }
 
 static lm_status print_json(const bench_args *a, const lm_engine_info *info, const bench_trial *trials,

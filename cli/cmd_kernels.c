@@ -9,7 +9,7 @@
 static void print_table(const char *op, bool used) {
     lm_kernel_info row;
     size_t shown = 0, elsewhere = 0;
-    printf("%s\n\n", lm_cpu_description());
+    printf("%s\n%s by default\n\n", lm_cpu_description(), lm_topology_description());
     printf("%-7s %-8s %-28s %-7s %-8s %-7s %4s  %-4s %s\n", "op", "format", "kernel", "needs", "numerics", "layout",
            "rank", "runs", "used for");
     for (size_t i = 0; lm_kernel_get_info(i, &row); i++) {

@@ -88,9 +88,10 @@ static int print_version(bool of_mlx, bool details) {
         printf("%s\n", of_mlx ? lm_version_mlx() : lm_version_mlx_lm());
         return 0;
     }
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "name", "mlx-lm.c", "version", lm_version(),
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "name", "mlx-lm.c", "version", lm_version(),
                           "mlx_lm", lm_version_mlx_lm(), "mlx", lm_version_mlx(), "cpu", lm_cpu_description(),
-                          "compiler", compiler_text(), "build_type", LM_BUILD_TYPE, "build_flags", LM_BUILD_FLAGS);
+                          "topology", lm_topology_description(), "compiler", compiler_text(), "build_type",
+                          LM_BUILD_TYPE, "build_flags", LM_BUILD_FLAGS);
     if (!o) {
         fprintf(stderr, "mlx_lm: error: out of memory\n");
         return 1;

@@ -61,6 +61,8 @@ missing() {
 
 BUILD_PACKAGES="gcc:cc libc6-dev:cc make:make cmake:cmake pkg-config:pkg-config xz-utils:xz libjansson-dev:pc-jansson \
 libpcre2-dev:pc-libpcre2-8 libutf8proc-dev:pc-libutf8proc libzstd-dev:pc-libzstd libsqlite3-dev:pc-sqlite3"
+# taken along where others are installed anyway; the build does without
+OPTIONAL_PACKAGES="libhwloc-dev:pc-hwloc"
 CROSS_PACKAGES="gcc-aarch64-linux-gnu:aarch64-linux-gnu-gcc libc6-dev-arm64-cross:/usr/aarch64-linux-gnu/include/stdio.h \
 qemu-user-static:qemu-aarch64-static"
 PIP_PACKAGES="python3:python3 python3-pip:pip"
@@ -69,6 +71,8 @@ PIP_PACKAGES="python3:python3 python3-pip:pip"
 need_packages() {
     absent=$(missing "$@")
     [ -n "$absent" ] || return 0
+    # shellcheck disable=SC2086
+    absent="$absent$(missing $OPTIONAL_PACKAGES)"
     command -v apt-get >/dev/null 2>&1 || die "these are missing, install them first (Debian's names):$absent"
     [ "$(id -u)" = 0 ] || die "packages are missing and installing them needs root: sudo apt-get install$absent"
     need_space 1000 /var

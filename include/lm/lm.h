@@ -66,6 +66,10 @@ const char *lm_version_mlx_lm(void);
 const char *lm_version_mlx(void);
 /** One-line description of the processor and of the instruction sets in use (under the LM_CPU mask). */
 const char *lm_cpu_description(void);
+/** One line on the processors that this process may use, their cores, packages and memory nodes, what control groups
+ *  leave of them, and the number of threads that follows: one per core, fast cores only where there are kinds of cores,
+ *  and no more than the quota. The text is the calling thread's, until it calls again. */
+const char *lm_topology_description(void);
 
 /** One kernel row as `mlx_lm kernels` lists it. Strings live as long as the program. */
 typedef struct lm_kernel_info {
@@ -95,13 +99,15 @@ typedef enum lm_kv_type { LM_KV_AUTO, LM_KV_F32, LM_KV_F16, LM_KV_BF16 } lm_kv_t
 /** Options of lm_engine_open; lm_engine_options_default() gives the documented defaults. The same set in every command.
  */
 typedef struct lm_engine_options {
-    const char *device;   /* NULL or "cpu" ("cuda" answers LM_UNSUPPORTED unless built with it) */
-    int threads;          /* 0: one per online processor */
-    bool use_mmap;        /* true: weights stay in the mapped file; false: read into memory */
-    int64_t max_memory;   /* bytes this process may have resident, mapped weights included: the engine stays within what
-                             is left beside the rest of the process; 0: no limit of ours */
-    lm_numerics numerics; /* AUTO */
-    bool batch_invariant; /* true: a sequence's bits never depend on what else is in a step */
+    const char *device; /* NULL or "cpu" ("cuda" answers LM_UNSUPPORTED unless built with it) */
+    int threads;        /* 0: one per fast core that the process may use (lm_topology_description) */
+    bool pin_threads;   /* true: every thread but the caller's stays on a fast core of its own, where there are as many
+                            threads as such cores and control groups don't limit them; elsewhere nothing happens */
+    bool use_mmap;      /* true: weights stay in the mapped file; false: read into memory */
+    int64_t max_memory; /* bytes this process may have resident, mapped weights included: the engine stays within what
+                           is left beside the rest of the process; 0: no limit of ours */
+    lm_numerics numerics;  /* AUTO */
+    bool batch_invariant;  /* true: a sequence's bits never depend on what else is in a step */
     int64_t max_step_rows; /* internal slice of positions computed at once; 0: planned from the model's widths */
     bool tokenizer_only;   /* open tokenizer and template, no weights: text functions only */
     /** Called while weights are read or mapped; may be NULL. Return false to cancel. */
@@ -154,14 +160,14 @@ void lm_engine_reset_peak(lm_engine *engine);
 int64_t lm_engine_plan_kv(const lm_engine *engine, int64_t n_tokens, lm_kv_type type);
 
 /** What this machine does at most with `threads` threads: bytes read in a second (of 2 MB pages of memory; of the
- * engine's own weights, where they lie), operations in a second of its widest matrix instructions on registers. 0:
- * none. */
+ * engine's own weights, where they lie), operations in a second of its widest matrix instructions: `peak` on registers
+ * alone, `blocked` in tiles whose operands come from panels in the second-level cache. 0: none. */
 typedef struct lm_ceilings {
     int threads;
-    double read_anonymous, read_weights, peak_f32, peak_bf16, peak_int8;
+    double read_anonymous, read_weights, peak_f32, peak_bf16, peak_int8, blocked_f32, blocked_bf16, blocked_int8;
 } lm_ceilings;
 /** Measures with 1, 2, 4, ... and at last all of the engine's threads: `*n` entries, at most `room` (> 0). Takes some
- * seconds and 512 MB. LM_ARG without weights, LM_NOMEM. */
+ * seconds, 512 MB and up to 1 MB a thread. LM_ARG without weights, LM_NOMEM. */
 lm_status lm_engine_measure_ceilings(const lm_engine *engine, lm_ceilings *out, size_t room, size_t *n, lm_error *err);
 /** Bytes of weights, keys and values that computing one token at position `depth` reads. */
 double lm_engine_plan_token_bytes(const lm_engine *engine, int64_t depth);
@@ -326,7 +332,7 @@ typedef struct lm_convert_options {
     const char *quant_predicate; /* NULL, or a mixed recipe: "mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6" */
     const char *dtype;           /* "float16", "bfloat16", "float32"; NULL: as config.json says */
     bool resume;                 /* go on with what an interrupted conversion to the same target left */
-    int threads;                 /* 0: one per online processor */
+    int threads;                 /* 0: as in lm_engine_options */
     int64_t max_shard_bytes;     /* of tensors in one file; 0: 5 GiB, as upstream */
     /** Bytes of source weights converted, and of all; called from the caller's thread. False cancels. May be NULL. */
     bool (*progress)(void *user, int64_t done, int64_t total);
@@ -359,7 +365,7 @@ typedef enum lm_gguf_out_type {
 /** Options of lm_convert_to_gguf; lm_gguf_write_options_default() gives AUTO and one thread per processor. */
 typedef struct lm_gguf_write_options {
     lm_gguf_out_type type;
-    int threads; /* 0: one per online processor */
+    int threads; /* 0: as in lm_engine_options */
     /** Bytes of the data section; may be NULL. Return false to cancel. */
     bool (*progress)(void *user, int64_t bytes_done, int64_t bytes_total);
     void *progress_user;

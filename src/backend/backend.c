@@ -28,4 +28,5 @@ lm_status lm_mem_reserve(lm_backend *b, lm_mem_kind kind, size_t bytes, const ch
 
 void lm_mem_unreserve(lm_backend *b, lm_mem_kind kind, size_t bytes) {
     b->in_use[kind] -= (int64_t)bytes;
+    b->released += (int64_t)bytes;
 }

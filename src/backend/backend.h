@@ -61,6 +61,7 @@ typedef struct lm_sample_item {
 struct lm_backend {
     const char *name;
     int64_t in_use[LM_MEM_KINDS], peak, limit; /* bytes; limit 0: none */
+    int64_t released;                          /* bytes, ever */
 
     void (*destroy)(lm_backend *b);
     /** Uninitialised device memory, 64-byte aligned. LM_NOMEM names `what`, also when `limit` would be passed. */
@@ -113,6 +114,7 @@ typedef struct lm_backend_options {
     lm_numerics numerics; /* resolved: not AUTO */
     bool batch_invariant;
     int64_t limit;
+    bool pin_threads;
 } lm_backend_options;
 
 /** Device names: "cpu", "cuda". An unknown or unbuilt one: LM_UNSUPPORTED with a sentence. */

@@ -5,12 +5,12 @@
  * workers: a worker that the system has put aside holds nothing up unless it has claimed an item, and if it wakes late
  * it finds a newer number in the ticket and leaves. */
 #include "base/pool.h"
+#include "base/topology.h"
 #include <assert.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define MAX_THREADS 1024
 /* Decode hands out hundreds of jobs a token, a few microseconds apart: SPINS bridge that without a system call. Whoever
@@ -101,8 +101,9 @@ static void *worker_main(void *arg) {
 lm_status lm_pool_create(int threads, lm_pool **out, lm_error *err) {
     *out = NULL;
     if (threads <= 0) {
-        long online = sysconf(_SC_NPROCESSORS_ONLN);
-        threads = online < 1 ? 1 : online < MAX_THREADS ? (int)online : MAX_THREADS;
+        lm_topology t;
+        lm_topology_get(&t);
+        threads = t.threads;
     }
     if (threads > MAX_THREADS) return lm_fail(err, LM_ARG, "threads: %d, expected at most %d", threads, MAX_THREADS);
     lm_pool *p = calloc(1, sizeof *p);
@@ -153,6 +154,28 @@ void lm_pool_destroy(lm_pool *p) {
 
 int lm_pool_threads(const lm_pool *p) {
     return p->threads;
+}
+
+/* With fewer threads than cores the system can still dodge what others do; bound threads could not. The caller's thread
+ * belongs to the program. */
+bool lm_pool_pin(lm_pool *p) {
+    lm_topology t;
+    lm_topology_get(&t);
+    if (p->threads < 2 || p->threads != t.n_pin || t.quota > 0) return false;
+#if defined(__linux__)
+    const size_t bytes = CPU_ALLOC_SIZE(LM_TOPOLOGY_CPUS);
+    cpu_set_t *set = CPU_ALLOC(LM_TOPOLOGY_CPUS);
+    bool all = set != NULL;
+    for (int i = 1; all && i < p->threads; i++) {
+        CPU_ZERO_S(bytes, set);
+        CPU_SET_S((size_t)t.pin[i], bytes, set);
+        all = pthread_setaffinity_np(p->handles[i], bytes, set) == 0;
+    }
+    if (set) CPU_FREE(set);
+    return all;
+#else
+    return false; /* macOS takes hints only */
+#endif
 }
 
 static void run_part(lm_pool *p, int64_t n, void (*fn)(void *, int64_t, int), void *context) {

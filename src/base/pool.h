@@ -6,10 +6,13 @@
 #include "base/status.h"
 
 typedef struct lm_pool lm_pool;
-/** `threads` includes the caller's, at most 1024 (LM_ARG); 0: one per online processor. */
+/** `threads` includes the caller's, at most 1024 (LM_ARG); 0: as many as lm_topology_get counts. */
 lm_status lm_pool_create(int threads, lm_pool **out, lm_error *err);
 void lm_pool_destroy(lm_pool *pool);
 int lm_pool_threads(const lm_pool *pool);
+/** Keeps every thread but the caller's on a fast core of its own, if there are as many threads as fast cores, and no
+ * quota. False where nothing was bound. */
+bool lm_pool_pin(lm_pool *pool);
 /** Calls fn(context, item, worker) once for every item in [0, n), worker in [0, threads). Items are claimed one at a
  *  time in order. Returns when all are done. One item, or one thread: runs in the caller. Not re-entrant. */
 void lm_pool_run(lm_pool *pool, int64_t n, void (*fn)(void *context, int64_t item, int worker), void *context);

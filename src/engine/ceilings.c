@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -19,6 +20,8 @@
 #define REPEATS 5
 #define AHEAD 4096 /* bytes */
 #define PEAK_SECONDS 0.04
+#define MIN_PANELS ((size_t)128 << 10) /* bytes of strips that a thread multiplies with */
+#define MAX_PANELS ((size_t)1 << 20)
 
 /* ---------------------------------------------------------------- needs */
 
@@ -152,33 +155,91 @@ static size_t weight_regions(const lm_model *m, region *list) {
 typedef struct peak_job {
     const lm_peak_impl *impl;
     int64_t rounds;
+    /* of tiles: every worker's own few, strips and sums; NULL: on registers */
+    char *panels;
+    size_t per_worker;
+    int64_t strips;
+    bool ahead;
 } peak_job;
 
 static void run_peak(void *context, int64_t item, int worker) {
     const peak_job *j = context;
-    (void)item, (void)worker;
-    j->impl->run(j->rounds);
+    (void)item;
+    if (!j->panels) {
+        j->impl->run(j->rounds);
+        return;
+    }
+    const lm_peak_tiles *t = &j->impl->tiles;
+    char *few = j->panels + (size_t)worker * j->per_worker, *sums = few + t->few_bytes, *strips = sums + t->sums_bytes;
+    for (int64_t r = 0; r < j->rounds; r++) t->run(few, strips, j->strips, j->ahead, sums);
 }
 
-static double peak_rate(lm_pool *pool, const lm_peak_impl *impl) {
-    peak_job j = {impl, 1 << 16};
+static double peak_rate(lm_pool *pool, peak_job *j, double operations) {
     double t = 0, best = 0;
     for (;;) { /* rounds that take long enough to be timed */
         t = lm_now_seconds();
-        impl->run(j.rounds);
+        run_peak(j, 0, 0);
         t = lm_now_seconds() - t;
-        if (t > PEAK_SECONDS / 4 || j.rounds > INT64_MAX / 8) break;
-        j.rounds *= 2;
+        if (t > PEAK_SECONDS / 4 || j->rounds > INT64_MAX / 8) break;
+        j->rounds *= 2;
     }
     const int64_t items = lm_pool_threads(pool) * 4; /* of which a thread that is late takes fewer */
     for (int i = 0; i < REPEATS; i++) {
         t = lm_now_seconds();
-        lm_pool_run(pool, items, run_peak, &j);
+        lm_pool_run(pool, items, run_peak, j);
         t = lm_now_seconds() - t;
-        double rate = (double)items * (double)j.rounds * impl->operations / (t > 0 ? t : 1);
+        double rate = (double)items * (double)j->rounds * operations / (t > 0 ? t : 1);
         if (rate > best) best = rate;
     }
     return best;
+}
+
+/* Half of the second-level cache: the other half is for what comes and goes. */
+static size_t panel_bytes(void) {
+    long cache = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    const size_t bytes = cache > 0 ? (size_t)cache / 2 : 2 * MIN_PANELS;
+    return bytes < MIN_PANELS ? MIN_PANELS : bytes > MAX_PANELS ? MAX_PANELS : bytes;
+}
+
+static lm_status tiles_rate(lm_pool *pool, const lm_peak_impl *impl, double *out, lm_error *err) {
+    const lm_peak_tiles *t = &impl->tiles;
+    peak_job j = {.impl = impl, .strips = (int64_t)(panel_bytes() / t->strip_bytes)};
+    j.per_worker = t->few_bytes + t->sums_bytes + (size_t)j.strips * t->strip_bytes;
+    j.per_worker = (j.per_worker + 4095) & ~(size_t)4095;
+    const size_t bytes = j.per_worker * (size_t)lm_pool_threads(pool);
+    void *memory;
+    *out = 0;
+    if (posix_memalign(&memory, HUGE_PAGE, bytes)) return lm_fail_nomem(err, bytes, "measuring matrix peaks");
+#if defined(__linux__)
+    (void)madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
+    memset(memory, 0, bytes); /* zeros: as fast as any other number, and sums stay finite */
+    j.panels = memory;
+    for (int ahead = 0; ahead < 2; ahead++) {
+        j.ahead = ahead, j.rounds = 1;
+        const double rate = peak_rate(pool, &j, (double)j.strips * t->operations);
+        if (rate > *out) *out = rate;
+    }
+    free(memory);
+    return LM_OK;
+}
+
+/* On registers, and in tiles from caches. */
+static lm_status measure_peaks(lm_pool *pool, lm_ceilings *out, lm_error *err) {
+    double *const registers[] = {&out->peak_f32, &out->peak_bf16, &out->peak_int8};
+    double *const blocked[] = {&out->blocked_f32, &out->blocked_bf16, &out->blocked_int8};
+    for (int k = 0; k < LM_PEAK_COUNT; k++) {
+        const lm_peak_impl *impl = lm_peak_select((lm_peak)k, lm_cpu_flags());
+        peak_job j = {.impl = impl, .rounds = 1 << 16};
+        *registers[k] = *blocked[k] = 0;
+        if (!impl) continue;
+        *registers[k] = peak_rate(pool, &j, impl->operations);
+        LM_TRY(tiles_rate(pool, impl, blocked[k], err));
+    }
+    return LM_OK;
 }
 
 /* ---------------------------------------------------------------- all */
@@ -219,17 +280,12 @@ static lm_status spaces_create(const lm_engine *e, spaces *s, lm_error *err) {
 static lm_status measure(int threads, const spaces *s, lm_ceilings *out, lm_error *err) {
     lm_pool *pool;
     LM_TRY(lm_pool_create(threads, &pool, err));
-    double rates[LM_PEAK_COUNT] = {0};
     out->threads = threads;
     out->read_anonymous = read_rate(pool, s->anonymous, s->n_anonymous);
     out->read_weights = read_rate(pool, s->weights, s->n_weights);
-    for (int k = 0; k < LM_PEAK_COUNT; k++) {
-        const lm_peak_impl *impl = lm_peak_select((lm_peak)k, lm_cpu_flags());
-        if (impl) rates[k] = peak_rate(pool, impl);
-    }
-    out->peak_f32 = rates[LM_PEAK_F32], out->peak_bf16 = rates[LM_PEAK_BF16], out->peak_int8 = rates[LM_PEAK_INT8];
+    const lm_status status = measure_peaks(pool, out, err);
     lm_pool_destroy(pool);
-    return LM_OK;
+    return status;
 }
 
 lm_status lm_engine_measure_ceilings(const lm_engine *e, lm_ceilings *out, size_t room, size_t *n, lm_error *err) {

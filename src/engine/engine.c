@@ -85,7 +85,8 @@ static lm_status open_weights(lm_engine *e, lm_error *err) {
     lm_dtype dtype = lm_model_dtype(checkpoint);
     e->numerics = resolve_numerics(e->options.numerics, dtype);
     e->kv_dtype = e->numerics == LM_NUMERICS_F32 ? LM_DTYPE_F32 : dtype;
-    lm_backend_options b = {e->options.threads, e->numerics, e->options.batch_invariant, e->options.max_memory};
+    lm_backend_options b = {e->options.threads, e->numerics, e->options.batch_invariant, e->options.max_memory,
+                            e->options.pin_threads};
     lm_status s = lm_backend_create(e->options.device, &b, &e->backend, err);
     if (s != LM_OK) {
         lm_checkpoint_close(checkpoint);
@@ -149,18 +150,28 @@ void lm_engine_close(lm_engine *e) {
 
 /* ---------------------------------------------------------------- memory */
 
+/* What the engine has reserved may not be resident yet, so what is left of the sum is the least that the rest can have.
+ * It stays until memory goes that the engine didn't release: only the rest can have let go of that. Mapped files don't
+ * count there: the system drops and brings back pages of weights as it likes. */
+void lm_rest_follow(lm_rest *rest, int64_t anon, int64_t file, int64_t in_use, int64_t released) {
+    const int64_t gone = rest->anon - anon - (released - rest->released);
+    if (gone > 0) rest->bytes = rest->bytes > gone ? rest->bytes - gone : 0;
+    if (anon + file - in_use > rest->bytes) rest->bytes = anon + file - in_use;
+    rest->anon = anon;
+    rest->released = released;
+}
+
 void lm_engine_watch_memory(lm_engine *e) {
     if (e->options.max_memory <= 0) return;
     int64_t anon, file, ours = 0;
     lm_rss_parts(&anon, &file);
-    /* What is reserved may not be resident yet, so this is the least that others can have; when nothing has run yet,
-     * mapped weights and scratch aren't resident at all. */
-    if (e->others)
+    /* When nothing has run yet, mapped weights and scratch aren't resident at all. */
+    if (e->rest.bytes)
         ours = lm_mem_total(e->backend);
     else if (!e->options.use_mmap)
         ours = e->backend->in_use[LM_MEM_WEIGHTS];
-    if (anon + file - ours > e->others) e->others = anon + file - ours;
-    int64_t limit = e->options.max_memory - e->options.max_memory / 128 - e->others;
+    lm_rest_follow(&e->rest, anon, file, ours, e->backend->released);
+    int64_t limit = e->options.max_memory - e->options.max_memory / 128 - e->rest.bytes;
     e->backend->limit = limit > 1 ? limit : 1;
 }
 

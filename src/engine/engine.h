@@ -26,6 +26,12 @@ struct lm_seq {
     size_t n_blocks, blocks_capacity;
 };
 
+/** What the process holds beside the engine, as far as the system's sums tell. */
+typedef struct lm_rest {
+    int64_t bytes;          /* resident and not the engine's: at least that */
+    int64_t anon, released; /* when it was looked at last */
+} lm_rest;
+
 struct lm_engine {
     lm_engine_options options;
     char *path;
@@ -51,7 +57,7 @@ struct lm_engine {
     int32_t *stop_ids;
     size_t n_stop_ids;
     double load_seconds;
-    int64_t others; /* resident bytes of the process that aren't the engine's, at most so far */
+    lm_rest rest;
     uint64_t fingerprint;
     pthread_mutex_t lock;
 };
@@ -67,6 +73,9 @@ lm_status lm_seq_reserve(lm_seq *seq, int64_t extra, lm_error *err);
 void lm_seq_commit(lm_seq *seq, const int32_t *tokens, size_t n);
 /** Under options.max_memory: sets the back end's limit to what the rest of the process leaves. */
 void lm_engine_watch_memory(lm_engine *engine);
+/** Takes a look: resident memory of its own and of mapped files, bytes the engine has in use (not all of which need be
+ *  resident), and those it has released ever. */
+void lm_rest_follow(lm_rest *rest, int64_t anon, int64_t file, int64_t in_use, int64_t released);
 /** Gives all unused blocks back to the device. */
 void lm_engine_trim_blocks(lm_engine *engine, int64_t keep);
 lm_dtype lm_engine_kv_dtype(const lm_engine *engine, lm_kv_type type);

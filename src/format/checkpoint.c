@@ -4,6 +4,7 @@
 #include "format/checkpoint.h"
 #include "base/fs.h"
 #include "base/json.h"
+#include "base/topology.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -228,6 +229,15 @@ static void *reader_main(void *arg) {
     return NULL;
 }
 
+/* Every thread reads some of every tensor, so no node is the right one for any: all share the load. Before the first
+ * byte arrives. */
+static void spread_memory(lm_checkpoint *c) {
+    lm_topology t;
+    lm_topology_get(&t);
+    for (size_t i = 0; i < c->n_shards; i++)
+        (void)lm_topology_spread(&t, c->shards[i].memory, (size_t)c->shards[i].bytes);
+}
+
 static lm_status read_all(lm_checkpoint *c, bool (*progress)(void *, int64_t, int64_t), void *user, lm_error *err) {
     reading r = {.c = c, .err = err, .progress = progress, .user = user};
     pthread_t threads[MAX_READERS];
@@ -236,6 +246,7 @@ static lm_status read_all(lm_checkpoint *c, bool (*progress)(void *, int64_t, in
         r.n_pieces += (c->shards[i].bytes + PIECE - 1) / PIECE;
         r.total += (int64_t)c->shards[i].bytes;
     }
+    spread_memory(c);
     if (pthread_mutex_init(&r.lock, NULL)) return lm_fail_nomem(err, sizeof r.lock, "a lock");
     /* the caller reads as well and is the only one that reports; a thread that cannot start is done without */
     while (n < MAX_READERS - 1 && (uint64_t)n + 1 < r.n_pieces && !pthread_create(&threads[n], NULL, reader_main, &r))

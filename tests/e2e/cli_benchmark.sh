@@ -39,7 +39,7 @@ for line in '^Ceilings, 1 thread: read [0-9.]* GB/s' '^Share of ceiling: generat
     grep -q "$line" "$work/out" || fail "no line $line: $(cat "$work/out")"
 done
 "$program" benchmark --model "$model" -p 2 -g 2 -n 1 --ceilings --profile --json >"$work/json" 2>"$work/err" || fail "ceilings as JSON"
-for key in ceilings read_weights peak_f32 shares token_bytes profile outside stage; do
+for key in ceilings read_weights peak_f32 blocked_f32 peak_blocked shares token_bytes profile outside stage; do
     grep -q "\"$key\": " "$work/json" || fail "no \"$key\" in the JSON"
 done
 

@@ -1,28 +1,25 @@
 /* SPDX-License-Identifier: MIT
  * bench_linear.c: speed of the linear rows: best of many runs, against the machine's own roofs, which it measures first
- * (matrix peaks of one thread, read bandwidth of all). Up to FEW_ROWS rows weights rotate through more memory than the
+ * (roof.h; read bandwidth of all threads). Up to FEW_ROWS rows weights rotate through more memory than the
  * caches hold.
  *   bench_linear [-t THREADS] [-s SECONDS] [-g GROUP] [-f FORMAT] [-o matvec|matmat] [-r NAME] [-w MIB] [-p GFLOPS]
  *                [M N K]...
- *   bench_linear --all [-t THREADS] [-s SECONDS] [-g GROUP] [-r NAME]    a table of every row, in Markdown
+ *   bench_linear --all [-s SECONDS] [-g GROUP] [-r NAME]    a table of every row, one thread, in Markdown
  * -r: only rows whose name contains NAME; -w: bytes of weights that rotate; -p: FMA peak of one thread, instead of
  * measuring it. Results are logged in docs/speed/cpu.md. */
-#include "base/clock.h"
 #include "base/pool.h"
-#include "kernels/peak.h"
 #include "linear_case.h"
+#include "roof.h"
 #include <getopt.h>
 #include <time.h>
 #include <unistd.h>
 
-#define POOL_BYTES ((size_t)256 << 20) /* read for the roof */
+#define POOL_BYTES ((size_t)256 << 20) /* of weights that rotate */
 #define FEW_ROWS 8
 
 /* Seconds: of this thread alone where it is the only one, so that a busy machine shows less. */
 static double now_seconds(int threads) {
-    struct timespec t;
-    if (threads > 1 || clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t)) return lm_now_seconds();
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return threads > 1 ? lm_now_seconds() : roof_seconds();
 }
 
 typedef struct job {
@@ -50,31 +47,6 @@ static void run_part(void *context, int64_t item, int worker) {
     if (n0 < n1)
         j->impl->run(&c->w, j->xp, j->m, n0, n1, j->cases[0].y, c->ldy,
                      (char *)j->scratch + j->scratch_bytes * (size_t)worker);
-}
-
-typedef struct roof {
-    double peak[LM_PEAK_COUNT], gbytes; /* GFLOP/s or GOP/s, GB/s, of all threads; 0: not here */
-} roof;
-
-/* Best of some runs of one thread, in 1e9 operations a second. */
-static double measure_peak(lm_peak kind) {
-    const lm_peak_impl *impl = lm_peak_select(kind, lm_cpu_flags());
-    const int64_t rounds = 200000;
-    double best = 0;
-    for (int i = 0; impl && i < 10; i++) {
-        double t = now_seconds(1);
-        impl->run(rounds);
-        t = now_seconds(1) - t;
-        if ((double)rounds * impl->operations / t > best) best = (double)rounds * impl->operations / t;
-    }
-    return best * 1e-9;
-}
-
-/* What the instructions of a row could reach: two products of bytes make one of class F16. AMX tiles: not measured. */
-static double peak_of(const lm_kernel_row *row, const roof *top) {
-    if (row->needs == LM_CPU_AMX) return 0;
-    if (row->needs == LM_CPU_VNNI) return top->peak[LM_PEAK_INT8] / 2;
-    return row->numerics == LM_NUMERICS_BF16 ? top->peak[LM_PEAK_BF16] : top->peak[LM_PEAK_F32];
 }
 
 static void read_part(void *context, int64_t item, int worker) {
@@ -164,30 +136,22 @@ static void bench_row(const lm_kernel_row *row, lm_pool *pool, int threads, doub
     printf("%-7s %-28s g%-3d %5d x %6d x %6d  t%d %9.1f us (prep %4.1f%%) %6.1f GB/s %4.0f%% %7.1f GFLOP/s",
            row->op == LM_OP_MATVEC ? "matvec" : "matmat", row->name, r.group, (int)s[0], (int)s[1], (int)s[2], threads,
            r.seconds * 1e6, 100 * r.prep / r.seconds, r.gbytes, 100 * r.gbytes / top->gbytes, r.gflops);
-    const double peak = peak_of(row, top);
+    const double peak = roof_of(row, top) * threads;
     if (peak > 0) printf(" %4.0f%%", 100 * r.gflops / peak);
     printf("\n");
     fflush(stdout);
 }
 
-/* One line of the table: one row of activations (both ops), 8, and, MATMAT, 512. */
-static void table_row(const lm_kernel_row *row, lm_pool *pool, int threads, double seconds, int group,
-                      const roof *top) {
-    const int64_t one[] = {1, 4096, 2560}, few[] = {8, 4096, 2560}, many[] = {512, 4096, 2560};
-    const result a = measure_row(row, pool, threads, seconds, group, POOL_BYTES, one);
-    const result b = measure_row(row, pool, threads, seconds, group, POOL_BYTES, few);
-    static const char *const classes[] = {"", "f32", "f16", "bf16", "int8"};
-    printf("| %s | %s | %s | %.1f | %.0f %% | %.0f |", row->op == LM_OP_MATVEC ? "matvec" : "matmat", row->name,
-           classes[row->numerics], a.gbytes, 100 * a.gbytes / top->gbytes, b.gflops);
-    if (row->op == LM_OP_MATMAT) {
-        const result c = measure_row(row, pool, threads, seconds, group, POOL_BYTES, many);
-        const double peak = peak_of(row, top);
-        printf(" %.0f |", c.gflops);
-        if (peak > 0) printf(" %.0f %%", 100 * c.gflops / peak);
-        printf(" |\n");
-    } else
-        printf(" | |\n");
-    fflush(stdout);
+/* The table's lines of a row: one row of activations, 8 and, MATMAT, 512. Scalar rows: one. */
+static void table_row(const lm_kernel_row *row, lm_pool *pool, double seconds, int group, const roof *top) {
+    static const int64_t shapes[][3] = {{1, 4096, 2560}, {FEW_ROWS, 4096, 2560}, {512, 4096, 2560}};
+    static const char *const names[] = {"1 x 4096 x 2560, from memory", "8 x 4096 x 2560, from memory",
+                                        "512 x 4096 x 2560"};
+    const int n = !row->rank ? 1 : row->op == LM_OP_MATMAT ? 3 : 2;
+    for (int i = 0; i < n; i++) {
+        const result r = measure_row(row, pool, 1, seconds, group, POOL_BYTES, shapes[i]);
+        roof_line(row, names[i], i < 2 ? r.gbytes : 0, top->gbytes, i ? r.gflops : 0, roof_of(row, top));
+    }
 }
 
 int main(int argc, char **argv) {
@@ -212,24 +176,25 @@ int main(int argc, char **argv) {
     lm_pool *pool;
     lm_error err;
     if (lm_pool_create(threads, &pool, &err)) return 1;
-    roof top = {.gbytes = measure_read(pool, 2 * seconds)};
-    for (int i = 0; i < LM_PEAK_COUNT; i++) top.peak[i] = measure_peak((lm_peak)i) * threads;
-    if (gflops > 0) top.peak[LM_PEAK_F32] = gflops * threads;
-    printf("%d threads; read %.1f GB/s; float32 %.1f, bf16 %.1f GFLOP/s, int8 %.1f GOP/s\n", threads, top.gbytes,
-           top.peak[LM_PEAK_F32], top.peak[LM_PEAK_BF16], top.peak[LM_PEAK_INT8]);
+    roof top = roof_measure(2 * seconds);
+    if (all && threads > 1) return fprintf(stderr, "bench_linear: --all measures one thread\n"), 2;
+    if (threads > 1) top.gbytes = measure_read(pool, 2 * seconds);
+    if (gflops > 0) top.peak[LM_PEAK_F32] = gflops;
     if (all)
-        printf("\n| op | row | class | 1 row, GB/s | of read | 8 rows, GFLOP/s | 512 rows, GFLOP/s | of peak |\n"
-               "|---|---|---|---:|---:|---:|---:|---:|\n");
+        roof_heading(&top);
+    else
+        printf("%d threads; read %.1f GB/s; of one: float32 %.1f, bf16 %.1f GFLOP/s, int8 %.1f GOP/s\n", threads,
+               top.gbytes, top.peak[LM_PEAK_F32], top.peak[LM_PEAK_BF16], top.peak[LM_PEAK_INT8]);
     static const int64_t shapes[][3] = {
         {1, 576, 576}, {1, 1536, 576}, {1, 9728, 2560}, {4, 1536, 576}, {512, 1536, 576}};
     for (size_t r = 0; r < N_LINEAR_ROWS; r++) {
         const lm_kernel_row *row = &linear_rows[r];
         if ((row->needs & ~lm_cpu_flags()) || !strstr(row->name, name) ||
             !strstr(lm_format_name(row->format), format) ||
-            strncmp(op, row->op == LM_OP_MATVEC ? "matvec" : "matmat", strlen(op)) || (!*name && !row->rank))
+            strncmp(op, row->op == LM_OP_MATVEC ? "matvec" : "matmat", strlen(op)) || (!*name && !row->rank && !all))
             continue;
         if (all)
-            table_row(row, pool, threads, seconds, group, &top);
+            table_row(row, pool, seconds, group, &top);
         else if (optind + 2 < argc)
             for (int i = optind; i + 2 < argc; i += 3)
                 bench_row(row, pool, threads, seconds, group, rotate,

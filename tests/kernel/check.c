@@ -2,6 +2,7 @@
  *
  * check.c: main of the kernel tests, and the tools of check.h: inputs, framed memory, comparisons, bench. */
 #include "check.h"
+#include "roof.h"
 #include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -175,10 +176,15 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); /* other processes do not count */
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+/* "cold": what is read comes from memory; else arithmetic where there is any; else a copy within a cache is the roof.
+ */
+static void table_line(check *c, const char *what, double bytes, double flops) {
+    const bool cold = strstr(what, "cold");
+    roof_line(c->row, what, bytes,
+              cold        ? c->top->gbytes
+              : flops > 0 ? 0
+                          : c->top->copy,
+              flops, cold ? 0 : roof_of(c->row, c->top));
 }
 
 void check_bench(check *c, const char *what, void (*fn)(void *), void *arg, double bytes, double flops) {
@@ -187,21 +193,26 @@ void check_bench(check *c, const char *what, void (*fn)(void *), void *arg, doub
     int64_t calls = 1;
     if (!c->bench || c->failures) return;
     for (;; calls *= 2) { /* a batch takes 20 ms or more */
-        double start = seconds();
+        double start = roof_seconds();
         for (int64_t i = 0; i < calls; i++) fn(arg);
-        if (seconds() - start > 0.02) break;
+        if (roof_seconds() - start > 0.02) break;
     }
-    for (int b = 0; b < BATCHES; b++) {
-        double start = seconds();
+    int n = 0;
+    for (double begin = roof_seconds(); n < BATCHES && (n < 3 || roof_seconds() - begin < 1); n++) {
+        double start = roof_seconds();
         for (int64_t i = 0; i < calls; i++) fn(arg);
-        times[b] = (seconds() - start) / (double)calls;
+        times[n] = (roof_seconds() - start) / (double)calls;
     }
-    qsort(times, BATCHES, sizeof times[0], by_value);
-    double t = times[BATCHES / 2];
+    qsort(times, (size_t)n, sizeof times[0], by_value);
+    double t = times[n / 2];
+    if (c->table) {
+        table_line(c, what, bytes / t * 1e-9, flops / t * 1e-9);
+        return;
+    }
     printf("    bench %-44s %10.3f us", what, t * 1e6);
     if (bytes > 0) printf("  %7.2f GB/s", bytes / t * 1e-9);
     if (flops > 0) printf("  %7.2f GFLOP/s", flops / t * 1e-9);
-    printf("  (spread %.0f%%)\n", 100 * (times[BATCHES - 2] - times[1]) / t);
+    printf("  (spread %.0f%%)\n", 100 * (n > 3 ? times[n - 2] - times[1] : times[n - 1] - times[0]) / t);
 }
 
 /* ---------------------------------------------------------------- main */
@@ -232,6 +243,7 @@ static bool test_row(check *c, const lm_kernel_row *row) {
         check_fail(c, "no scalar row to compare with");
     if (!c->comparisons && !c->failures) check_fail(c, "nothing was compared");
     check_release(c);
+    if (c->table && !c->failures) return true;
     printf("  %-4s %-34s %-8s", c->failures ? "FAIL" : "ok", row->name, lm_format_name(row->format));
     printf(" %9lld compared, %3.0f%% of tolerance used%s%s\n", (long long)c->comparisons, 100 * c->used,
            *c->used_by ? " by " : "", c->used_by);
@@ -269,6 +281,8 @@ static bool parse(check *c, int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--bench"))
             c->bench = true;
+        else if (!strcmp(argv[i], "--table"))
+            c->bench = c->table = true;
         else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
             c->seed = strtoull(argv[++i], NULL, 0);
         else if (!strcmp(argv[i], "--filter") && i + 1 < argc)
@@ -287,24 +301,30 @@ int main(int argc, char **argv) {
     size_t count;
     const lm_kernel_row *rows = lm_kernel_rows(&count);
     if (!parse(&c, argc, argv)) {
-        fprintf(stderr, "usage: [LM_CPU=level] check_kernels [--seed N] [--filter TEXT] [--bench]\n");
+        fprintf(stderr, "usage: [LM_CPU=level] check_kernels [--seed N] [--filter TEXT] [--bench | --table]\n");
         return 2;
     }
-    printf("%s; seed %llu\n", lm_cpu_description(), (unsigned long long)c.seed);
+    roof top = {0};
+    if (c.table) top = roof_measure(0.5);
+    c.top = &top;
+    if (!c.table) printf("%s; seed %llu\n", lm_cpu_description(), (unsigned long long)c.seed);
     if (named & ~lm_cpu_detect()) {
         printf("skipped: this processor cannot run level %s natively\n", level);
         return 77;
     }
     failed += test_selection(flags);
+    failed += check_peaks(flags);
     for (size_t i = 0; i < count; i++) {
         /* With a level named, only the rows that it adds to the level below. */
         bool runs = !(rows[i].needs & ~flags), added = !named || (rows[i].needs & named);
         if (!runs) elsewhere++;
+        if (c.table && (rows[i].op == LM_OP_MATVEC || rows[i].op == LM_OP_MATMAT)) continue;
         if (!runs || !added || (c.filter && !strstr(rows[i].name, c.filter))) continue;
         failed += !test_row(&c, &rows[i]);
         tested++;
     }
-    printf("level %s: %d rows tested natively, %d failed; %d rows of the table need more than this level\n",
-           level ? level : "(all)", tested, failed, elsewhere);
+    if (!c.table)
+        printf("level %s: %d rows tested natively, %d failed; %d rows of the table need more than this level\n",
+               level ? level : "(all)", tested, failed, elsewhere);
     return failed ? 1 : 0;
 }

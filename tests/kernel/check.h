@@ -5,8 +5,8 @@
  * extreme inputs, and reports through the functions below. A failure is recorded once per row with its reason; a crash
  * inside check_run fails that row only.
  *
- * Run:  check_kernels [--seed N] [--filter TEXT] [--bench]     with LM_CPU=scalar|avx2|avx512|... naming the level
- * Exit: 0 all passed, 1 something failed, 77 this processor lacks the level. */
+ * Run:  check_kernels [--seed N] [--filter TEXT] [--bench | --table]     with LM_CPU=scalar|avx2|avx512|... naming the
+ * level Exit: 0 all passed, 1 something failed, 77 this processor lacks the level. */
 #ifndef LM_TESTS_KERNEL_CHECK_H
 #define LM_TESTS_KERNEL_CHECK_H
 #include "base/half.h"
@@ -18,7 +18,8 @@
 typedef struct check_block check_block;
 typedef struct check {
     uint64_t seed, state; /* state: of the generator, set from seed and the row's name before each row */
-    bool bench;
+    bool bench, table;    /* table: a line of Markdown for each figure, nothing else; linear rows: bench_linear */
+    const struct roof *top;
     const char *filter;
     const lm_kernel_row *row, *ref; /* under test; its scalar row */
     const char *stage;              /* what is being tested, for messages; set it before each part */
@@ -40,6 +41,9 @@ CHECK_MODULES(CHECK_DECLARE)
 #if CHECK_HAS_LINEAR
 void check_linear(check *c); /* MATVEC and MATMAT */
 #endif
+
+/* The loops that ceilings are measured with (kernels/peak.h); returns how many fail. */
+int check_peaks(uint32_t flags);
 
 /* ---- inputs ---- */
 uint64_t check_random(check *c);

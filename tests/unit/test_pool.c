@@ -8,6 +8,7 @@
 #include <cmocka.h>
 /* clang-format on */
 #include "base/pool.h"
+#include "base/topology.h"
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
@@ -67,8 +68,31 @@ static void test_limits(void **state) {
     lm_pool_destroy(p);
 }
 
+/* Bound or not, jobs are done; more threads than cores are never bound. */
+static void test_bound(void **state) {
+    (void)state;
+    lm_pool *p;
+    lm_error err;
+    lm_topology t;
+    static job j;
+    lm_topology_get(&t);
+    assert_int_equal(lm_pool_create(0, &p, &err), LM_OK);
+    assert_int_equal(lm_pool_threads(p), t.threads);
+    const bool bound = lm_pool_pin(p);
+    if (t.threads < 2 || t.quota > 0) assert_false(bound);
+    memset(&j, 0, sizeof j);
+    j.threads = t.threads;
+    lm_pool_run(p, ITEMS, item, &j);
+    assert_int_equal(j.count, ITEMS);
+    lm_pool_destroy(p);
+    if (t.threads >= LM_TOPOLOGY_PIN) return;
+    assert_int_equal(lm_pool_create(t.threads + 1, &p, &err), LM_OK);
+    assert_false(lm_pool_pin(p));
+    lm_pool_destroy(p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_item_once), cmocka_unit_test(test_sleepers),
-                                       cmocka_unit_test(test_limits)};
+                                       cmocka_unit_test(test_limits), cmocka_unit_test(test_bound)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -230,6 +230,7 @@ lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **
         free(c);
         return s;
     }
+    if (options->pin_threads) (void)lm_pool_pin(c->pool);
     c->threads = lm_pool_threads(c->pool);
     c->flags = lm_cpu_flags();
     c->numerics = options->numerics;

@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: MIT
  * peak__bf16.c: bfloat16 by bfmmla. */
 #if defined(__aarch64__)
-#define SUMS float32x4_t
-#define INPUTS bfloat16x8_t
-#define NO_SUMS vdupq_n_f32(0)
-#define NO_INPUTS vreinterpretq_bf16_u16(vdupq_n_u16(0))
-#define MULTIPLY(sum, a) vbfmmlaq_f32(sum, a, a)
+#include <arm_neon.h>
+
+#define VEC float32x4_t
+#define ROWS 6
+#define VECS 4
+#define ZERO() vdupq_n_f32(0)
+#define LOAD(p) vld1q_f32((const float *)(const void *)(p))
+#define STORE(p, v) vst1q_f32((float *)(void *)(p), v)
+#define A_BYTES 16
+#define SPREAD(p) vld1q_f32((const float *)(const void *)(p))
+#define ADD(sum, a, b) vbfmmlaq_f32(sum, vreinterpretq_bf16_f32(a), vreinterpretq_bf16_f32(b))
+#define OPERATIONS 2.0 * 16
 #include "kernels/arm/peak_body.h"
 
-const lm_peak_impl lm_peak_bf16__bf16 = {run, 2.0 * CHAINS * 16};
+const lm_peak_impl lm_peak_bf16__bf16 = {run, 2.0 * CHAINS * 16, BLOCKED};
 #else
 typedef int lm_empty_translation_unit;
 #endif

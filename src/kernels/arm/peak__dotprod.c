@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: MIT
  * peak__dotprod.c: 8-bit integers by sdot. */
 #if defined(__aarch64__)
-#define SUMS int32x4_t
-#define INPUTS int8x16_t
-#define NO_SUMS vdupq_n_s32(0)
-#define NO_INPUTS vdupq_n_s8(0)
-#define MULTIPLY(sum, a) vdotq_s32(sum, a, a)
+#include <arm_neon.h>
+
+#define VEC int32x4_t
+#define ROWS 6
+#define VECS 4
+#define ZERO() vdupq_n_s32(0)
+#define LOAD(p) vld1q_s32((const int32_t *)(const void *)(p))
+#define STORE(p, v) vst1q_s32((int32_t *)(void *)(p), v)
+#define A_BYTES 4
+#define SPREAD(p) vld1q_dup_s32((const int32_t *)(const void *)(p))
+#define ADD(sum, a, b) vdotq_s32(sum, vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b))
+#define OPERATIONS 2.0 * 16
 #include "kernels/arm/peak_body.h"
 
-const lm_peak_impl lm_peak_int8__dotprod = {run, 2.0 * CHAINS * 16};
+const lm_peak_impl lm_peak_int8__dotprod = {run, 2.0 * CHAINS * 16, BLOCKED};
 #else
 typedef int lm_empty_translation_unit;
 #endif

@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: MIT
  * peak__i8mm.c: 8-bit integers by smmla. */
 #if defined(__aarch64__)
-#define SUMS int32x4_t
-#define INPUTS int8x16_t
-#define NO_SUMS vdupq_n_s32(0)
-#define NO_INPUTS vdupq_n_s8(0)
-#define MULTIPLY(sum, a) vmmlaq_s32(sum, a, a)
+#include <arm_neon.h>
+
+#define VEC int32x4_t
+#define ROWS 6
+#define VECS 4
+#define ZERO() vdupq_n_s32(0)
+#define LOAD(p) vld1q_s32((const int32_t *)(const void *)(p))
+#define STORE(p, v) vst1q_s32((int32_t *)(void *)(p), v)
+#define A_BYTES 16
+#define SPREAD(p) vld1q_s32((const int32_t *)(const void *)(p))
+#define ADD(sum, a, b) vmmlaq_s32(sum, vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b))
+#define OPERATIONS 2.0 * 32
 #include "kernels/arm/peak_body.h"
 
-const lm_peak_impl lm_peak_int8__i8mm = {run, 2.0 * CHAINS * 32};
+const lm_peak_impl lm_peak_int8__i8mm = {run, 2.0 * CHAINS * 32, BLOCKED};
 #else
 typedef int lm_empty_translation_unit;
 #endif
