@@ -75,5 +75,10 @@ typedef struct lm_weight {
     const char *name; /* module path, for messages; borrowed */
 } lm_weight;
 
+/** How keys and values are quantized: affine codes in groups along the head. bits 0: not at all. */
+typedef struct lm_kvq {
+    int32_t bits, group;
+} lm_kvq;
+
 #define LM_KV_BLOCK 256 /* positions of one key/value block; also the chunk of every sum over positions */
 #endif
