@@ -115,7 +115,10 @@ lm_status lm_seq_settle(lm_seq *s, lm_error *err) {
         s->blocks[i] = fresh[i];
         s->block_data[i] = fresh[i]->data;
     }
-    if (status == LM_OK) s->quant = s->later, s->later = (lm_kvq){0, 0};
+    if (status == LM_OK) {
+        s->quant = s->later, s->later = (lm_kvq){0, 0};
+        lm_engine_trim_blocks(s->engine, 0); /* smaller memory is what was asked for */
+    }
     free(fresh);
     return status;
 }

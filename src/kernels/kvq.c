@@ -22,20 +22,6 @@ static half half_of(lm_kvq q, lm_dtype type, void *head, bool values, int32_t d)
     return (half){base, base + scales, (uint8_t *)base + 2 * scales, stored, type == LM_DTYPE_F32 ? 4 : 2};
 }
 
-static void put_nibble(uint8_t *byte, bool high, unsigned code) {
-    *byte = (uint8_t)(high ? (*byte & 0x0f) | code << 4 : (*byte & 0xf0) | code);
-}
-
-static void put_code(const half *h, bool values, int32_t d, int32_t pos, int32_t e, unsigned code) {
-    bool high;
-    const size_t at =
-        values ? lm_kvq_value_at(h->stored, d, pos, e, &high) : lm_kvq_key_at(h->stored, d, pos, e, &high);
-    if (h->stored == 8)
-        h->codes[at] = (uint8_t)code;
-    else
-        put_nibble(&h->codes[at], high, code);
-}
-
 /* Scales and biases of one position. */
 static void put_scales(const half *h, int32_t groups, int32_t pos, const char *scales, const char *biases) {
     for (int32_t g = 0; g < groups; g++) {
@@ -47,47 +33,68 @@ static void put_scales(const half *h, int32_t groups, int32_t pos, const char *s
 
 /* ---------------------------------------------------------------- storing */
 
-/* Bytes of one position's key: fours of dimensions, a tile's width apart. */
-static void put_key_bytes(const half *h, int32_t d, int32_t pos, const uint8_t *codes) {
-    bool high;
-    uint8_t *to = h->codes + lm_kvq_key_at(8, d, pos, 0, &high);
-    for (int32_t e = 0; e < d; e += 4, to += 4 * LM_KVQ_TILE) memcpy(to, codes + e, 4);
+/* Codes [from, from + n) of a packed row, a byte each. */
+static void unpack(const uint8_t *row, int bits, int32_t from, int32_t n, uint8_t *out) {
+    if (bits == 8) {
+        memcpy(out, row + from, (size_t)n);
+    } else if (bits == 4) {
+        for (int32_t i = 0; i < n; i += 2) {
+            const uint8_t two = row[(from + i) / 2];
+            out[i] = two & 0x0f, out[i + 1] = two >> 4;
+        }
+    } else {
+        for (int32_t i = 0; i < n; i++) out[i] = (uint8_t)lm_unpack_code(row, bits, from + i);
+    }
 }
 
-/* Bytes of four positions' values from one that is a multiple of four on: transposed in fours. */
-static void put_value_bytes(const half *h, int32_t d, int32_t pos, const uint8_t *codes) {
+/* Dimensions [first, first + width) of one key: fours, a tile's width apart. */
+static void put_key(const half *h, int32_t d, int32_t pos, int32_t first, int32_t width, const uint8_t *codes) {
     bool high;
-    for (int32_t first = 0; first < d; first += LM_KVQ_TILE) {
-        const int32_t width = lm_kvq_value_width(d, first);
-        uint8_t *to = h->codes + lm_kvq_value_at(8, d, pos, first, &high);
-        const uint8_t *from = codes + first;
-        for (int32_t e = 0; e < width; e++, to += 4) {
-            to[0] = from[e];
-            to[1] = from[e + d];
-            to[2] = from[e + 2 * d];
-            to[3] = from[e + 3 * d];
-        }
-    }
+    uint8_t *to = h->codes + lm_kvq_key_at(h->stored, d, pos, first, &high);
+    const int32_t run = h->stored == 8 ? 4 : 8;
+    for (int32_t e = 0; e < width; e += run, to += 4 * LM_KVQ_TILE)
+        for (int i = 0; i < 4; i++)
+            to[i] = h->stored == 8 ? codes[e + i] : (uint8_t)(codes[e + i] | codes[e + 4 + i] << 4);
+}
+
+/* A run of positions' values, 4 or 8 as bytes hold: codes[run][LM_KVQ_TILE]. */
+static void put_value_run(const half *h, int32_t d, int32_t pos, int32_t first, int32_t width,
+                          const uint8_t codes[8][LM_KVQ_TILE]) {
+    bool high;
+    uint8_t *to = h->codes + lm_kvq_value_at(h->stored, d, pos, first, &high);
+    for (int32_t e = 0; e < width; e++, to += 4)
+        for (int i = 0; i < 4; i++)
+            to[i] = h->stored == 8 ? codes[i][e] : (uint8_t)(codes[i][e] | codes[4 + i][e] << 4);
+}
+
+/* One position's values; their neighbours in shared bytes stay. */
+static void put_value(const half *h, int32_t d, int32_t pos, int32_t first, int32_t width, const uint8_t *codes) {
+    bool high;
+    uint8_t *to = h->codes + lm_kvq_value_at(h->stored, d, pos, first, &high);
+    for (int32_t e = 0; e < width; e++, to += 4)
+        *to = h->stored == 8 ? codes[e] : (uint8_t)(high ? (*to & 0x0f) | codes[e] << 4 : (*to & 0xf0) | codes[e]);
 }
 
 static void put_rows(const half *h, lm_kvq q, bool values, int32_t d, int32_t pos, int32_t n, const uint8_t *packed,
                      const char *scales, const char *biases) {
-    const size_t row = (size_t)d * (size_t)q.bits / 8;
-    const int32_t groups = d / q.group;
+    const size_t row = (size_t)d * (size_t)q.bits / 8, groups = (size_t)(d / q.group);
+    uint8_t codes[8][LM_KVQ_TILE];
     for (int32_t i = 0; i < n; i++) {
-        const size_t at = (size_t)i * (size_t)groups * h->size;
-        const uint8_t *from = packed + (size_t)i * row;
-        put_scales(h, groups, pos + i, scales + at, biases + at);
-        if (q.bits == 8 && !values) {
-            put_key_bytes(h, d, pos + i, from);
-        } else if (q.bits == 8 && (pos + i) % 4 == 0 && n - i >= 4) {
-            put_value_bytes(h, d, pos + i, from);
-            for (int32_t j = 1; j < 4; j++)
-                put_scales(h, groups, pos + i + j, scales + at + (size_t)j * (size_t)groups * h->size,
-                           biases + at + (size_t)j * (size_t)groups * h->size);
-            i += 3;
-        } else {
-            for (int32_t e = 0; e < d; e++) put_code(h, values, d, pos + i, e, lm_unpack_code(from, q.bits, e));
+        const size_t at = (size_t)i * groups * h->size;
+        put_scales(h, (int32_t)groups, pos + i, scales + at, biases + at);
+    }
+    for (int32_t i = 0, run; i < n; i += run) {
+        run = values ? (h->stored == 8 ? 4 : 8) : 1;
+        if ((pos + i) % run || n - i < run) run = 1;
+        for (int32_t first = 0; first < d; first += LM_KVQ_TILE) {
+            const int32_t width = lm_kvq_value_width(d, first);
+            for (int32_t r = 0; r < run; r++) unpack(packed + (size_t)(i + r) * row, q.bits, first, width, codes[r]);
+            if (run > 1)
+                put_value_run(h, d, pos + i, first, width, (const uint8_t(*)[LM_KVQ_TILE])codes);
+            else if (values)
+                put_value(h, d, pos + i, first, width, codes[0]);
+            else
+                put_key(h, d, pos + i, first, width, codes[0]);
         }
     }
 }
@@ -158,7 +165,7 @@ void lm_kvq_read(lm_kvq q, lm_dtype type, const void *head, bool values, int32_t
 
 void lm_kv_load(lm_dtype type, const void *kt, const void *v, int32_t d, int32_t pos, float *key, float *value) {
     for (int32_t e = 0; e < d; e++) {
-        key[e] = lm_unpack_scale(kt, type, (int64_t)e * LM_KV_BLOCK + pos);
+        key[e] = lm_unpack_scale(kt, type, (int64_t)lm_kv_key_at(d, e, pos));
         value[e] = lm_unpack_scale(v, type, (int64_t)pos * d + e);
     }
 }

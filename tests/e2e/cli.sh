@@ -55,7 +55,6 @@ refused() {
 refused generate --adapter-path x
 refused generate --image x y
 refused generate --draft-model x
-refused generate --kv-bits 4
 refused generate --max-kv-size 128
 refused generate --prompt-cache-file x
 refused generate -qa
