@@ -476,6 +476,11 @@ void args_list_free(arg_list *list) {
 
 /* ---------------------------------------------------------------- engine options */
 
+lm_kv_type args_kv_type(int64_t bits, int64_t group) {
+    const int b = bits < 0 ? 0 : bits > 255 ? 255 : (int)bits, g = group < 0 ? 0 : group > 255 ? 255 : (int)group;
+    return LM_KV_AFFINE(b, g);
+}
+
 lm_engine_options engine_args_options(const engine_args *args) {
     static const struct {
         const char *text;
@@ -493,6 +498,7 @@ lm_engine_options engine_args_options(const engine_args *args) {
     o.use_mmap = args->use_mmap;
     o.max_memory = args->max_memory;
     o.batch_invariant = args->batch_invariant;
+    if (args->kv_given) o.kv_type = args_kv_type(args->kv_bits, args->kv_group);
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (args->numerics && strcmp(args->numerics, classes[i].text) == 0) o.numerics = classes[i].value;
     return o;

@@ -47,9 +47,11 @@ typedef struct engine_args {
     const char *device, *numerics;
     int64_t threads, max_memory;
     bool use_mmap, batch_invariant, trust_remote_code, pin_threads;
+    bool kv_given; /* --kv-bits, of KV_ARGS */
+    int64_t kv_bits, kv_group;
 } engine_args;
 #define ENGINE_ARGS_DEFAULT(invariant) \
-    { "cpu", "auto", 0, 0, true, (invariant), false, false }
+    { "cpu", "auto", 0, 0, true, (invariant), false, false, false, 0, 64 }
 #define ENGINE_ARGS(e)                                                                                             \
     {"--device", NULL, ARG_STRING, &(e).device, "device to run on (cpu)", NULL, false, NULL, NULL},                \
         {"--threads", NULL, ARG_INT, &(e).threads, "threads, 0 = one per fast core", NULL, false, NULL, NULL},     \
@@ -87,6 +89,16 @@ typedef struct engine_args {
         "--trust-remote-code", NULL, ARG_FLAG, &(e).trust_remote_code,                                             \
             "accepted and ignored: checkpoint code is never run", NULL, false, NULL, NULL                          \
     }
+/** --kv-bits and --kv-group-size of commands whose sequences are quantized from their first token on. */
+#define KV_ARGS(e)                                                                                                 \
+    {"--kv-bits", NULL,  ARG_INT,       &(e).kv_bits, "quantize keys and values to this many bits (default: not)", \
+     NULL,        false, &(e).kv_given, NULL},                                                                     \
+    {                                                                                                              \
+        "--kv-group-size", NULL, ARG_INT, &(e).kv_group, "group size of quantized keys and values (default: 64)",  \
+            NULL, false, NULL, NULL                                                                                \
+    }
+/** Keys and values of so many bits; what cannot be stays so: the engine refuses it. */
+lm_kv_type args_kv_type(int64_t bits, int64_t group);
 lm_engine_options engine_args_options(const engine_args *args);
 
 /** Prints "PROG: error: MESSAGE" from err on stderr; returns the exit code 1. */

@@ -292,6 +292,7 @@ int cmd_benchmark(int argc, char **argv) {
          false, NULL, NULL},
         {"--warmup", NULL, ARG_ON_OFF, &a.warmup, "one run before the trials that isn't counted (default: on)", NULL,
          false, NULL, NULL},
+        KV_ARGS(a.engine),
         ENGINE_ARGS(a.engine),
         {0},
     };

@@ -354,6 +354,7 @@ static lm_status evaluate_model(const eval_args *a, lm_error *err) {
 /* Values that argparse takes but that cannot be meant; NULL if all is well. */
 static const char *check(const eval_args *a) {
     if (a->batch_size < 1 || a->batch_size > 65536) return "argument --batch-size: expected 1 to 65536";
+    if (a->engine.kv_given && strcmp(a->kv_type, "auto") != 0) return "argument --kv-bits: not allowed with --kv-type";
     if (a->repeats < 1 || a->repeats > 1000) return "argument --repeats: expected 1 to 1000";
     if (a->repeats > 1 && !(a->temp > 0)) return "argument --repeats: expected --temp above 0 with it";
     if (a->max_tokens_given && a->max_tokens < 1) return "argument --max-tokens: expected 1 or more";
@@ -430,6 +431,7 @@ int cmd_evaluate(int argc, char **argv) {
          NULL, false, NULL, NULL},
         {"--table", NULL, ARG_FLAG, &a.table, "print lm-eval's table too", NULL, false, NULL, NULL},
         {"--json", NULL, ARG_FLAG, &a.json, "print one JSON report instead", NULL, false, NULL, NULL},
+        KV_ARGS(a.engine),
         ENGINE_ARGS(a.engine),
         {NULL, NULL, ARG_FLAG, NULL, NULL, NULL, false, NULL, NULL},
     };

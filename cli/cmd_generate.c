@@ -18,7 +18,7 @@ typedef struct generate_args {
     int64_t max_tokens, top_k, min_tokens_to_keep, seed, prefill_step_size;
     int64_t max_kv_size, kv_bits, kv_group_size, quantized_kv_start, num_draft_tokens;
     double temp, top_p, min_p, xtc_probability, xtc_threshold;
-    bool ignore_template, default_template, quantize_activations, json, seed_given;
+    bool ignore_template, default_template, quantize_activations, json, seed_given, kv_given;
     engine_args engine;
 } generate_args;
 
@@ -31,6 +31,7 @@ typedef struct generate_run {
     size_t n_prompt, n_stop, n_xtc_special;
     lm_detokenizer *detokenizer;
     lm_sampler sampler;
+    lm_kv_type kv_type;
     bool verbose, printing; /* printing: text goes out as it comes */
     char *text;             /* all of it, for --json and --verbose false */
     size_t n_text, text_capacity;
@@ -287,6 +288,8 @@ static lm_status stream_answer(generate_run *run, stream_stats *stats, lm_error 
                               .n_prompt = run->n_prompt,
                               .max_tokens = run->args->max_tokens < 0 ? INT64_MAX : run->args->max_tokens,
                               .prefill_step_size = run->args->prefill_step_size,
+                              .kv_type = run->kv_type,
+                              .quantized_start = run->args->quantized_kv_start,
                               .sampler = &run->sampler,
                               .stop = run->stop,
                               .n_stop = run->n_stop,
@@ -384,6 +387,7 @@ static int run_generate(const char *prog, const generate_args *a) {
     generate_run run = {.args = a, .err = &err};
     run.verbose = strcasecmp(a->verbose, "false") != 0 && strcasecmp(a->verbose, "f") != 0;
     run.printing = run.verbose && !a->json;
+    if (a->kv_given) run.kv_type = args_kv_type(a->kv_bits, a->kv_group_size);
     lm_status status = generate(&run, &err);
     free_run(&run);
     return status == LM_OK ? 0 : cli_fail(prog, &err);
@@ -441,12 +445,11 @@ int cmd_generate(int argc, char **argv) {
          "--prompt-cache-file: prompt caches are not built yet"},
         {"--quantize-activations", "-qa", ARG_FLAG, &a.quantize_activations, "quantize activations as the weights are",
          NULL, false, NULL, "--quantize-activations: nvfp4 and mxfp8 layers are not built yet"},
-        {"--kv-bits", NULL, ARG_INT, &a.kv_bits, "bits of a quantized cache", NULL, false, NULL,
-         "--kv-bits: the quantized cache is not built yet"},
-        {"--kv-group-size", NULL, ARG_INT, &a.kv_group_size, "group size of a quantized cache", NULL, false, NULL,
-         NULL},
-        {"--quantized-kv-start", NULL, ARG_INT, &a.quantized_kv_start, "length from which the cache is quantized", NULL,
-         false, NULL, NULL},
+        {"--kv-bits", NULL, ARG_INT, &a.kv_bits, "quantize keys and values to this many bits (default: not)", NULL,
+         false, &a.kv_given, NULL},
+        {"--kv-group-size", NULL, ARG_INT, &a.kv_group_size, "their group size (default: 64)", NULL, false, NULL, NULL},
+        {"--quantized-kv-start", NULL, ARG_INT, &a.quantized_kv_start,
+         "length from which they are quantized (default: 5000)", NULL, false, NULL, NULL},
         {"--draft-model", NULL, ARG_STRING, &a.draft_model, "model for speculative decoding", NULL, false, NULL,
          "--draft-model: speculative decoding is not built yet"},
         {"--num-draft-tokens", NULL, ARG_INT, &a.num_draft_tokens, "tokens drafted at a time", NULL, false, NULL, NULL},

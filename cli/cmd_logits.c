@@ -124,6 +124,7 @@ int cmd_logits(int argc, char **argv) {
          NULL, NULL},
         {"--decode-from", NULL, ARG_INT, &a.decode_from, "position from which ids are fed one by one", NULL, false,
          &decode_from_given, NULL},
+        KV_ARGS(a.engine),
         ENGINE_ARGS(a.engine),
         {0},
     };

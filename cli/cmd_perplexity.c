@@ -336,6 +336,7 @@ int cmd_perplexity(int argc, char **argv) {
         {"--skip", NULL, ARG_INT, &a.skip, "first predictions of every row that are not scored (default: 0)", NULL,
          false, NULL, NULL},
         {"--json", NULL, ARG_FLAG, &a.json, "print one JSON value instead", NULL, false, NULL, NULL},
+        KV_ARGS(a.engine),
         ENGINE_ARGS(a.engine),
         {0},
     };

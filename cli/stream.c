@@ -69,6 +69,8 @@ lm_status stream_run(lm_engine *engine, const stream_request *request, stream_st
     lm_seq *seq = NULL;
     int32_t first = 0;
     lm_status status = lm_seq_create(engine, LM_KV_AUTO, &seq, err);
+    if (status == LM_OK && request->kv_type != LM_KV_AUTO)
+        status = lm_seq_quantize(seq, request->kv_type, request->quantized_start, err);
     if (status == LM_OK) status = prefill(engine, request, seq, &first, err);
     double begun = cli_now();
     stats->prompt_seconds = begun - start;

@@ -10,6 +10,8 @@ typedef struct stream_request {
     size_t n_prompt;
     int64_t max_tokens;        /* > 0 */
     int64_t prefill_step_size; /* > 0 */
+    lm_kv_type kv_type;        /* AUTO; else what the sequence becomes from quantized_start positions on */
+    int64_t quantized_start;
     lm_sampler *sampler;
     const int32_t *stop; /* [n_stop]: a stop id ends the stream; it is passed to on_token as well */
     size_t n_stop;

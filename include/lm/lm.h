@@ -93,8 +93,11 @@ typedef enum lm_numerics {
     LM_NUMERICS_INT8, /* activations may be quantized to 8 bits: opt-in only */
 } lm_numerics;
 
-/** Element type of the keys and values that a sequence holds. */
-typedef enum lm_kv_type { LM_KV_AUTO, LM_KV_F32, LM_KV_F16, LM_KV_BF16 } lm_kv_type;
+/** How a sequence holds its keys and values: in elements of a type, or quantized, LM_KV_AFFINE(bits, group): codes of
+ *  2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128 along the head, equal to mx.quantize of elements of the engine's
+ *  type. Codes of 5 and more bits take a byte, those of 4 and fewer half of one. */
+typedef enum lm_kv_type { LM_KV_AUTO, LM_KV_F32, LM_KV_F16, LM_KV_BF16, LM_KV_QUANTIZED = 1 << 16 } lm_kv_type;
+#define LM_KV_AFFINE(bits, group) ((lm_kv_type)(LM_KV_QUANTIZED | (bits) << 8 | (group)))
 
 /** Options of lm_engine_open; lm_engine_options_default() gives the documented defaults. The same set in every command.
  */
@@ -107,6 +110,8 @@ typedef struct lm_engine_options {
     int64_t max_memory; /* bytes this process may have resident, mapped weights included: the engine stays within what
                            is left beside the rest of the process; 0: no limit of ours */
     lm_numerics numerics;  /* AUTO */
+    lm_kv_type kv_type;    /* of sequences that are created with AUTO; AUTO: float32 with numerics F32, else the
+                              checkpoint's type */
     bool batch_invariant;  /* true: a sequence's bits never depend on what else is in a step */
     int64_t max_step_rows; /* internal slice of positions computed at once; 0: planned from the model's widths */
     bool tokenizer_only;   /* open tokenizer and template, no weights: text functions only */
@@ -192,6 +197,10 @@ typedef struct lm_seq lm_seq;
 /** Creates an empty sequence. `type` AUTO follows the engine. */
 lm_status lm_seq_create(lm_engine *engine, lm_kv_type type, lm_seq **out, lm_error *err);
 void lm_seq_destroy(lm_seq *seq);
+/** From `start` positions on, the sequence is quantized, as mlx-lm's quantized_kv_start has it: after the first step
+ * that leaves it with that many (at least one), all that it holds becomes LM_KV_AFFINE `type`, and later tokens are
+ * stored so. LM_ARG: another type, one that the model's heads can't have, or a sequence that is quantized already. */
+lm_status lm_seq_quantize(lm_seq *seq, lm_kv_type type, int64_t start, lm_error *err);
 /** A new sequence that shares the first `n_tokens` positions of `seq` (blocks are reference-counted, copied on write).
  */
 lm_status lm_seq_fork(const lm_seq *seq, int64_t n_tokens, lm_seq **out, lm_error *err);

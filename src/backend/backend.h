@@ -30,13 +30,15 @@ typedef struct lm_attn_shape {
 } lm_attn_shape;
 
 /** Rows of one sequence in a step: rows [row, row+n) of the step's arrays. blocks[i] points at the sequence's i-th
- * block of LM_KV_BLOCK positions for the layer at hand: kv_heads times { K transposed [D][256], V [256][D] }. */
+ * block of LM_KV_BLOCK positions for the layer at hand: kv_heads times { K transposed [D][256], V [256][D] }, or,
+ * quantized, kv_heads times what kernels/kvq.h lays out with scales of kv_dtype. */
 typedef struct lm_attn_segment {
     void *const *blocks; /* host array of block base pointers */
     size_t offset;       /* bytes from a block's base to the layer's part */
     const int64_t *pos;  /* host [n]: position of each row, ascending */
     int64_t row, n;
     lm_dtype kv_dtype;
+    lm_kvq quant;
 } lm_attn_segment;
 
 /** Weights of a mixture-of-experts layer: tables of references, one per expert. */
@@ -85,6 +87,9 @@ struct lm_backend {
     lm_status (*kv_store)(lm_backend *b, const lm_attn_shape *s, float *k, const float *v, int64_t ldkv,
                           const lm_attn_segment *segments, int n_segments, const float *k_norm, const float *cos,
                           const float *sin, lm_error *err);
+    /** Quantizes the first n positions of a block's parts of all layers, `from` (elements of kv_dtype) to `to`. */
+    lm_status (*kv_quantize)(lm_backend *b, const lm_attn_shape *s, int64_t layers, lm_kvq quant, lm_dtype kv_dtype,
+                             const void *from, void *to, int32_t n, lm_error *err);
     /** out [M, heads*D]: causal attention of each row over positions 0..pos of its sequence. */
     lm_status (*attention)(lm_backend *b, const lm_attn_shape *s, const float *q, int64_t ldq,
                            const lm_attn_segment *segments, int n_segments, float *out, int64_t ldo, lm_error *err);

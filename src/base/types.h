@@ -75,5 +75,16 @@ typedef struct lm_weight {
     const char *name; /* module path, for messages; borrowed */
 } lm_weight;
 
+/** How keys and values are quantized: affine codes in groups along the head. bits 0: not at all. */
+typedef struct lm_kvq {
+    int32_t bits, group;
+} lm_kvq;
+
 #define LM_KV_BLOCK 256 /* positions of one key/value block; also the chunk of every sum over positions */
+
+/** Where dimension i of the key of position `pos` lies in a block of keys of head dimension d, in elements. */
+static inline size_t lm_kv_key_at(int32_t d, int32_t i, int32_t pos) {
+    (void)d;
+    return (size_t)i * LM_KV_BLOCK + (size_t)pos;
+}
 #endif

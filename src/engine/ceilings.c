@@ -46,8 +46,7 @@ static double weight_reads(const lm_model *m, double *operations) {
 
 double lm_engine_plan_token_bytes(const lm_engine *e, int64_t depth) {
     if (!e->model) return 0;
-    const lm_hparams *h = &e->model->h;
-    double ops, kv = 2.0 * (double)(h->layers * h->kv_heads * h->head_dim) * (double)lm_dtype_bytes(e->kv_dtype);
+    double ops, kv = (double)lm_model_block_bytes(e->model, e->kv_dtype, e->kv_quant) / LM_KV_BLOCK;
     return weight_reads(e->model, &ops) + (double)e->model->head.bytes + kv * (double)depth;
 }
 

@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/fs.h"
+#include "kernels/kvq.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +78,10 @@ static lm_status plan_slices(lm_engine *e, lm_error *err) {
     return LM_OK;
 }
 
+static const char *dtype_long(lm_dtype d) {
+    return d == LM_DTYPE_F16 ? "float16" : d == LM_DTYPE_BF16 ? "bfloat16" : "float32";
+}
+
 static lm_status open_weights(lm_engine *e, lm_error *err) {
     double start = lm_now_seconds();
     lm_checkpoint *checkpoint;
@@ -94,6 +100,12 @@ static lm_status open_weights(lm_engine *e, lm_error *err) {
     }
     LM_TRY(lm_model_open(&e->config, checkpoint, e->backend, &e->model, err));
     e->load_seconds = lm_now_seconds() - start;
+    LM_TRY(lm_engine_kv_quant(e, e->options.kv_type, &e->kv_quant, err));
+    e->kv_dtype = lm_engine_kv_dtype(e, e->options.kv_type);
+    if (e->kv_quant.bits)
+        snprintf(e->kv_name, sizeof e->kv_name, "%d bits g%d", (int)e->kv_quant.bits, (int)e->kv_quant.group);
+    else
+        snprintf(e->kv_name, sizeof e->kv_name, "%s", dtype_long(e->kv_dtype));
     return plan_slices(e, err);
 }
 
@@ -177,10 +189,6 @@ void lm_engine_watch_memory(lm_engine *e) {
 
 /* ---------------------------------------------------------------- facts */
 
-static const char *dtype_long(lm_dtype d) {
-    return d == LM_DTYPE_F16 ? "float16" : d == LM_DTYPE_BF16 ? "bfloat16" : "float32";
-}
-
 static const char *numerics_text(lm_numerics n) {
     static const char *const names[] = {"auto", "f32", "f16", "bf16", "int8"};
     return names[n];
@@ -202,7 +210,7 @@ void lm_engine_get_info(const lm_engine *e, lm_engine_info *info) {
     info->precision = e->model->precision;
     info->device = e->backend->name;
     info->numerics = numerics_text(e->numerics);
-    info->kv_type = dtype_long(e->kv_dtype);
+    info->kv_type = e->kv_name;
     info->threads = lm_backend_threads(e->backend);
     info->vocab_size = h->vocab;
     info->hidden_size = h->hidden;
@@ -210,7 +218,7 @@ void lm_engine_get_info(const lm_engine *e, lm_engine_info *info) {
     info->max_position_embeddings = h->max_positions;
     info->n_parameters = e->model->n_parameters;
     info->weight_bytes = lm_checkpoint_bytes(e->model->checkpoint);
-    info->kv_bytes_per_token = (int64_t)(lm_model_block_bytes(e->model, e->kv_dtype) / LM_KV_BLOCK);
+    info->kv_bytes_per_token = (int64_t)(lm_model_block_bytes(e->model, e->kv_dtype, e->kv_quant) / LM_KV_BLOCK);
     info->load_seconds = e->load_seconds;
     info->weights_fingerprint = e->fingerprint;
 }
@@ -254,13 +262,34 @@ lm_dtype lm_engine_kv_dtype(const lm_engine *e, lm_kv_type type) {
     case LM_KV_F32: return LM_DTYPE_F32;
     case LM_KV_F16: return LM_DTYPE_F16;
     case LM_KV_BF16: return LM_DTYPE_BF16;
-    case LM_KV_AUTO: break;
+    case LM_KV_AUTO:
+    case LM_KV_QUANTIZED: break;
     }
     return e->kv_dtype;
+}
+
+lm_status lm_engine_kv_quant(const lm_engine *e, lm_kv_type type, lm_kvq *out, lm_error *err) {
+    const int64_t d = e->model->h.head_dim;
+    const lm_kvq q = {(int32_t)type >> 8 & 0xff, (int32_t)type & 0xff};
+    *out = type == LM_KV_AUTO ? e->kv_quant : (lm_kvq){0, 0};
+    if (type < LM_KV_QUANTIZED) return LM_OK;
+    if (!lm_kvq_valid((lm_kvq){q.bits, 32}, 32))
+        return lm_fail(err, LM_ARG, "quantized keys and values: expected 2, 3, 4, 5, 6 or 8 bits, found %d",
+                       (int)q.bits);
+    if (q.group != 32 && q.group != 64 && q.group != 128)
+        return lm_fail(err, LM_ARG, "quantized keys and values: expected groups of 32, 64 or 128, found %d",
+                       (int)q.group);
+    if (!lm_kvq_valid(q, d))
+        return lm_fail(err, LM_ARG, "quantized keys and values: expected groups that divide head_dim %lld, found %d",
+                       (long long)d, (int)q.group);
+    *out = q;
+    return LM_OK;
 }
 
 int64_t lm_engine_plan_kv(const lm_engine *e, int64_t n_tokens, lm_kv_type type) {
     if (!e->model || n_tokens <= 0) return 0;
     int64_t blocks = (n_tokens + LM_KV_BLOCK - 1) / LM_KV_BLOCK;
-    return blocks * (int64_t)lm_model_block_bytes(e->model, lm_engine_kv_dtype(e, type));
+    lm_kvq quant;
+    if (lm_engine_kv_quant(e, type, &quant, NULL) != LM_OK) return 0;
+    return blocks * (int64_t)lm_model_block_bytes(e->model, lm_engine_kv_dtype(e, type), quant);
 }

@@ -12,12 +12,16 @@ typedef struct lm_kv_block {
     size_t bytes;
     int64_t references;
     lm_dtype dtype;
+    lm_kvq quant;
     struct lm_kv_block *next_free;
 } lm_kv_block;
 
 struct lm_seq {
     lm_engine *engine;
-    lm_dtype kv_dtype;
+    lm_dtype kv_dtype; /* of elements; quantized: of scales and biases */
+    lm_kvq quant;      /* bits 0: elements as they are */
+    lm_kvq later;      /* what it becomes before the next step, once it holds later_start positions; bits 0: nothing */
+    int64_t later_start;
     int64_t length;
     int32_t *tokens; /* [length] */
     size_t tokens_capacity;
@@ -42,6 +46,8 @@ struct lm_engine {
     lm_model *model;
     lm_numerics numerics;
     lm_dtype kv_dtype;
+    lm_kvq kv_quant;  /* of sequences that follow the engine */
+    char kv_name[24]; /* "bfloat16", "8 bits g64" */
     lm_workspace work;
     float *logits; /* [logit_rows][vocab] */
     size_t logits_bytes;
@@ -79,4 +85,9 @@ void lm_rest_follow(lm_rest *rest, int64_t anon, int64_t file, int64_t in_use, i
 /** Gives all unused blocks back to the device. */
 void lm_engine_trim_blocks(lm_engine *engine, int64_t keep);
 lm_dtype lm_engine_kv_dtype(const lm_engine *engine, lm_kv_type type);
+/** The quantization that `type` asks for (AUTO: the engine's). LM_ARG: one that this model's heads can't have. */
+lm_status lm_engine_kv_quant(const lm_engine *engine, lm_kv_type type, lm_kvq *out, lm_error *err);
+/** Quantizes what seq holds, if lm_seq_quantize asked for it and its time has come. Call with the lock. On failure
+ * nothing has changed. */
+lm_status lm_seq_settle(lm_seq *seq, lm_error *err);
 #endif

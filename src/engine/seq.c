@@ -8,9 +8,9 @@
 
 /* ---------------------------------------------------------------- blocks (lock held) */
 
-static lm_status block_create(lm_engine *e, lm_dtype dtype, lm_kv_block **out, lm_error *err) {
+static lm_status block_create(lm_engine *e, lm_dtype dtype, lm_kvq quant, lm_kv_block **out, lm_error *err) {
     for (lm_kv_block **p = &e->free_blocks; *p; p = &(*p)->next_free)
-        if ((*p)->dtype == dtype) {
+        if ((*p)->dtype == dtype && (*p)->quant.bits == quant.bits && (*p)->quant.group == quant.group) {
             *out = *p;
             *p = (*out)->next_free;
             (*out)->next_free = NULL;
@@ -21,7 +21,7 @@ static lm_status block_create(lm_engine *e, lm_dtype dtype, lm_kv_block **out, l
     lm_engine_trim_blocks(e, 0); /* of another type: make room */
     lm_kv_block *b = calloc(1, sizeof *b);
     if (!b) return lm_fail_nomem(err, sizeof *b, "key/value block");
-    b->bytes = lm_model_block_bytes(e->model, dtype);
+    b->bytes = lm_model_block_bytes(e->model, dtype, quant);
     lm_status s = e->backend->alloc(e->backend, LM_MEM_KV, b->bytes, "keys and values", &b->data, err);
     if (s != LM_OK) {
         free(b);
@@ -29,6 +29,7 @@ static lm_status block_create(lm_engine *e, lm_dtype dtype, lm_kv_block **out, l
     }
     b->references = 1;
     b->dtype = dtype;
+    b->quant = quant;
     *out = b;
     return LM_OK;
 }
@@ -82,7 +83,7 @@ static lm_status own_last_block(lm_seq *s, lm_error *err) {
     if (at >= s->n_blocks || s->blocks[at]->references == 1) return LM_OK;
     lm_engine *e = s->engine;
     lm_kv_block *copy;
-    LM_TRY(block_create(e, s->kv_dtype, &copy, err));
+    LM_TRY(block_create(e, s->kv_dtype, s->quant, &copy, err));
     e->backend->copy(e->backend, copy->data, s->blocks[at]->data, copy->bytes);
     block_release(e, s->blocks[at]);
     s->blocks[at] = copy;
@@ -90,10 +91,43 @@ static lm_status own_last_block(lm_seq *s, lm_error *err) {
     return LM_OK;
 }
 
+static lm_status quantize_block(lm_seq *s, size_t at, lm_kv_block **out, lm_error *err) {
+    lm_engine *e = s->engine;
+    const int64_t held = s->length - (int64_t)at * LM_KV_BLOCK;
+    const lm_attn_shape shape = lm_model_attn_shape(e->model);
+    LM_TRY(block_create(e, s->kv_dtype, s->later, out, err));
+    return e->backend->kv_quantize(e->backend, &shape, e->model->h.layers, s->later, s->kv_dtype, s->block_data[at],
+                                   (*out)->data, (int32_t)(held < LM_KV_BLOCK ? held : LM_KV_BLOCK), err);
+}
+
+lm_status lm_seq_settle(lm_seq *s, lm_error *err) {
+    if (!s->later.bits || s->length < s->later_start || s->length == 0) return LM_OK;
+    const size_t n = (size_t)((s->length + LM_KV_BLOCK - 1) / LM_KV_BLOCK);
+    lm_kv_block **fresh = calloc(n, sizeof *fresh);
+    if (!fresh) return lm_fail_nomem(err, n * sizeof *fresh, "block list");
+    lm_status status = LM_OK;
+    for (size_t i = 0; status == LM_OK && i < n; i++) status = quantize_block(s, i, &fresh[i], err);
+    for (size_t i = 0; status != LM_OK && i < n; i++)
+        if (fresh[i]) block_release(s->engine, fresh[i]);
+    while (status == LM_OK && s->n_blocks > n) block_release(s->engine, s->blocks[--s->n_blocks]);
+    for (size_t i = 0; status == LM_OK && i < n; i++) {
+        block_release(s->engine, s->blocks[i]);
+        s->blocks[i] = fresh[i];
+        s->block_data[i] = fresh[i]->data;
+    }
+    if (status == LM_OK) {
+        s->quant = s->later, s->later = (lm_kvq){0, 0};
+        lm_engine_trim_blocks(s->engine, 0); /* smaller memory is what was asked for */
+    }
+    free(fresh);
+    return status;
+}
+
 lm_status lm_seq_reserve(lm_seq *s, int64_t extra, lm_error *err) {
     if (extra <= 0) return LM_OK;
     if (s->length > ((int64_t)1 << 31) - extra)
         return lm_fail(err, LM_ARG, "sequence: %lld positions, at most 2^31", (long long)(s->length + extra));
+    LM_TRY(lm_seq_settle(s, err));
     int64_t length = s->length + extra;
     size_t need = (size_t)((length + LM_KV_BLOCK - 1) / LM_KV_BLOCK);
     LM_TRY(grow_tokens(s, length, err));
@@ -101,7 +135,7 @@ lm_status lm_seq_reserve(lm_seq *s, int64_t extra, lm_error *err) {
     LM_TRY(own_last_block(s, err));
     while (s->n_blocks < need) {
         lm_kv_block *b;
-        LM_TRY(block_create(s->engine, s->kv_dtype, &b, err));
+        LM_TRY(block_create(s->engine, s->kv_dtype, s->quant, &b, err));
         s->block_data[s->n_blocks] = b->data;
         s->blocks[s->n_blocks++] = b;
     }
@@ -118,11 +152,26 @@ void lm_seq_commit(lm_seq *s, const int32_t *tokens, size_t n) {
 lm_status lm_seq_create(lm_engine *engine, lm_kv_type type, lm_seq **out, lm_error *err) {
     *out = NULL;
     if (!engine->model) return lm_fail(err, LM_ARG, "sequence: the engine was opened without weights");
+    lm_kvq quant;
+    LM_TRY(lm_engine_kv_quant(engine, type, &quant, err));
     lm_seq *s = calloc(1, sizeof *s);
     if (!s) return lm_fail_nomem(err, sizeof *s, "sequence");
     s->engine = engine;
     s->kv_dtype = lm_engine_kv_dtype(engine, type);
+    s->quant = quant;
     *out = s;
+    return LM_OK;
+}
+
+lm_status lm_seq_quantize(lm_seq *s, lm_kv_type type, int64_t start, lm_error *err) {
+    lm_kvq quant;
+    LM_TRY(lm_engine_kv_quant(s->engine, type, &quant, err));
+    if (!quant.bits) return lm_fail(err, LM_ARG, "quantize: expected LM_KV_AFFINE of some bits and group");
+    if (s->quant.bits)
+        return lm_fail(err, LM_ARG, "quantize: the sequence has keys and values of %d bits already",
+                       (int)s->quant.bits);
+    s->later = quant;
+    s->later_start = start;
     return LM_OK;
 }
 
@@ -150,6 +199,9 @@ lm_status lm_seq_fork(const lm_seq *seq, int64_t n_tokens, lm_seq **out, lm_erro
     if (!s) return lm_fail_nomem(err, sizeof *s, "sequence");
     s->engine = seq->engine;
     s->kv_dtype = seq->kv_dtype;
+    s->quant = seq->quant;
+    s->later = seq->later;
+    s->later_start = seq->later_start;
     size_t need = (size_t)((n_tokens + LM_KV_BLOCK - 1) / LM_KV_BLOCK);
     lm_status status = grow_tokens(s, n_tokens, err);
     if (status == LM_OK) status = grow_blocks(s, need, err);

@@ -60,6 +60,8 @@ lm_status lm_seq_save(const lm_seq *s, const char *path, lm_error *err) {
     lm_st_writer *w = NULL;
     lm_status status = specs && names ? LM_OK : lm_fail_nomem(err, n * sizeof *specs, path);
     if (status == LM_OK && s->length == 0) status = lm_fail(err, LM_ARG, "%s: the sequence is empty", path);
+    if (status == LM_OK && (s->quant.bits || s->later.bits))
+        status = lm_fail(err, LM_UNSUPPORTED, "%s: quantized keys and values cannot be saved", path);
     if (status == LM_OK) {
         specs[0] = (lm_st_spec){"tokens", LM_DTYPE_I32, 1, {s->length}};
         for (size_t i = 1; i < n; i++) {
@@ -132,6 +134,8 @@ lm_status lm_seq_load(lm_engine *engine, const char *path, lm_seq **out, lm_erro
     if (!tokens || tokens->dtype != LM_DTYPE_I32 || tokens->n_dims != 1 || tokens->shape[0] < 1 || !first)
         status = lm_fail(err, LM_FORMAT, "%s: not a saved sequence: expected tokens I32 [n] and 0.0", path);
     if (status == LM_OK) status = lm_seq_create(engine, LM_KV_AUTO, &s, err);
+    if (status == LM_OK && s->quant.bits)
+        status = lm_fail(err, LM_UNSUPPORTED, "%s: quantized keys and values cannot be loaded", path);
     if (status == LM_OK &&
         (first->dtype == LM_DTYPE_F16 || first->dtype == LM_DTYPE_BF16 || first->dtype == LM_DTYPE_F32))
         s->kv_dtype = first->dtype;

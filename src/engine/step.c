@@ -51,7 +51,7 @@ static void fill_slice(lm_engine *e, const lm_row *rows, size_t n_rows, cursor *
         const lm_row *row = &rows[c->row];
         int64_t left = (int64_t)(row->n_tokens - c->token), room = e->work.rows - s->m;
         int64_t n = left < room ? left : room;
-        e->seqs[s->n_seqs++] = (lm_slice_seq){row->seq->block_data, row->seq->kv_dtype, s->m, n};
+        e->seqs[s->n_seqs++] = (lm_slice_seq){row->seq->block_data, row->seq->kv_dtype, row->seq->quant, s->m, n};
         for (int64_t i = 0; i < n; i++) {
             e->ids[s->m + i] = row->tokens[c->token + (size_t)i];
             e->pos[s->m + i] = row->seq->length + (int64_t)c->token + i;

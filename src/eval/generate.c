@@ -140,7 +140,8 @@ const char *lm_ev_kv_name(lm_kv_type type, const lm_engine_info *info) {
     case LM_KV_F32: return "float32";
     case LM_KV_F16: return "float16";
     case LM_KV_BF16: return "bfloat16";
-    case LM_KV_AUTO: break;
+    case LM_KV_AUTO:
+    case LM_KV_QUANTIZED: break;
     }
     return info->kv_type ? info->kv_type : "";
 }

@@ -55,6 +55,9 @@ typedef struct lm_attn_args {
     const void *next;     /* a hint: kt of the call that this thread will probably make next; or NULL */
     int64_t ldq;
     int32_t d, r;
+    /* op ATTNQ: kt is the whole of the head's part as kvq.h lays it out, v isn't used */
+    int32_t group;
+    lm_dtype scale_type;
 } lm_attn_args;
 typedef struct lm_attn_impl {
     size_t (*scratch_bytes)(int32_t d, int32_t r); /* a multiple of 64 */
@@ -63,6 +66,10 @@ typedef struct lm_attn_impl {
      * bits. a = 0: to is not read, to = from * b. */
     void (*merge)(float *to, float a, const float *from, float b, int64_t n);
 } lm_attn_impl;
+
+/* ---- op ATTNQ: the same lm_attn_impl over quantized keys and values (kvq.h): element = scale * code + bias, exact.
+ * format AFFINE8: codes in bytes (5, 6 and 8 bits); AFFINE4: two to a byte (2, 3 and 4 bits). d is a multiple of group.
+ * Scales, biases and codes past a row's limit may be anything. ------------------------------------------------- */
 
 /* ---- op ROW: element-wise and row-wise pieces, all float32 ---------------------------------------------------- */
 typedef struct lm_row_impl {
@@ -95,7 +102,16 @@ typedef struct lm_quant_impl {
                  void *scales, void *biases);
 } lm_quant_impl;
 
-typedef enum lm_op { LM_OP_MATVEC, LM_OP_MATMAT, LM_OP_ATTN, LM_OP_ROW, LM_OP_KV, LM_OP_QUANT, LM_OP_COUNT } lm_op;
+typedef enum lm_op {
+    LM_OP_MATVEC,
+    LM_OP_MATMAT,
+    LM_OP_ATTN,
+    LM_OP_ATTNQ,
+    LM_OP_ROW,
+    LM_OP_KV,
+    LM_OP_QUANT,
+    LM_OP_COUNT
+} lm_op;
 
 typedef struct lm_kernel_row {
     lm_op op;

@@ -8,6 +8,7 @@
 #define LM_IMPL_MATVEC lm_linear_impl
 #define LM_IMPL_MATMAT lm_linear_impl
 #define LM_IMPL_ATTN lm_attn_impl
+#define LM_IMPL_ATTNQ lm_attn_impl
 #define LM_IMPL_ROW lm_row_impl
 #define LM_IMPL_KV lm_kv_impl
 #define LM_IMPL_QUANT lm_quant_impl

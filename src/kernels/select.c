@@ -29,7 +29,7 @@ const lm_kernel_row *lm_kernel_select(lm_op op, lm_format format, lm_layout layo
     return best;
 }
 
-static const char *const op_names[LM_OP_COUNT] = {"matvec", "matmat", "attn", "row", "kv", "quant"};
+static const char *const op_names[LM_OP_COUNT] = {"matvec", "matmat", "attn", "attnq", "row", "kv", "quant"};
 static const char *const layout_names[LM_LAYOUT_COUNT] = {"mlx"};
 static const char *const numerics_names[] = {"auto", "f32", "f16", "bf16", "int8"};
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * decoder.c: the forward pass of a pre-norm decoder over a slice of rows, on a back end's ops. */
+#include "kernels/kvq.h"
 #include "model/model.h"
 #include <math.h>
 #include <stdlib.h>
@@ -82,9 +83,11 @@ void lm_workspace_destroy(lm_workspace *w) {
     memset(w, 0, sizeof *w);
 }
 
-size_t lm_model_block_bytes(const lm_model *model, lm_dtype kv_dtype) {
+size_t lm_model_block_bytes(const lm_model *model, lm_dtype kv_dtype, lm_kvq quant) {
     const lm_hparams *h = &model->h;
-    return (size_t)h->layers * (size_t)h->kv_heads * 2 * (size_t)h->head_dim * LM_KV_BLOCK * lm_dtype_bytes(kv_dtype);
+    const size_t heads = (size_t)h->layers * (size_t)h->kv_heads;
+    if (quant.bits) return heads * lm_kvq_head_bytes(quant, (int32_t)h->head_dim, kv_dtype);
+    return heads * 2 * (size_t)h->head_dim * LM_KV_BLOCK * lm_dtype_bytes(kv_dtype);
 }
 
 /* ---------------------------------------------------------------- layers */
@@ -123,8 +126,8 @@ static lm_status mlp(pass *p, const lm_layer *l) {
 
 static void set_layer(pass *p, int64_t layer) {
     for (int i = 0; i < p->n_segments; i++)
-        p->segments[i].offset =
-            lm_model_block_bytes(p->m, p->segments[i].kv_dtype) / (size_t)p->m->h.layers * (size_t)layer;
+        p->segments[i].offset = lm_model_block_bytes(p->m, p->segments[i].kv_dtype, p->segments[i].quant) /
+                                (size_t)p->m->h.layers * (size_t)layer;
 }
 
 /* Queries, keys and values of the rows alive; keys and values stored. */
@@ -199,15 +202,20 @@ static lm_status run_layers(pass *p, const lm_slice *s, int64_t *pos) {
     return b->rms_norm(b, w->x, p->m->norm, (float)h->norm_eps, p->rows, h->hidden, w->xn, p->err);
 }
 
+lm_attn_shape lm_model_attn_shape(const lm_model *model) {
+    const lm_hparams *h = &model->h;
+    return (lm_attn_shape){.heads = (int32_t)h->heads,
+                           .kv_heads = (int32_t)h->kv_heads,
+                           .d = (int32_t)h->head_dim,
+                           .rope_dims = (int32_t)h->head_dim,
+                           .scale = 1.0f / sqrtf((float)h->head_dim),
+                           .norm_eps = (float)h->norm_eps};
+}
+
 lm_status lm_model_forward(const lm_model *model, lm_workspace *w, const lm_slice *s, lm_error *err) {
     const lm_hparams *h = &model->h;
     pass p = {.m = model, .w = w, .b = model->backend, .rows = s->m, .n_segments = s->n_seqs, .err = err};
-    p.shape = (lm_attn_shape){.heads = (int32_t)h->heads,
-                              .kv_heads = (int32_t)h->kv_heads,
-                              .d = (int32_t)h->head_dim,
-                              .rope_dims = (int32_t)h->head_dim,
-                              .scale = 1.0f / sqrtf((float)h->head_dim),
-                              .norm_eps = (float)h->norm_eps};
+    p.shape = lm_model_attn_shape(model);
     if (s->m > w->rows)
         return lm_fail(err, LM_ARG, "slice of %lld rows, room for %lld", (long long)s->m, (long long)w->rows);
     if (s->n_seqs > w->n_segments) {
@@ -222,7 +230,8 @@ lm_status lm_model_forward(const lm_model *model, lm_workspace *w, const lm_slic
                                           .pos = s->pos + s->seqs[i].row,
                                           .row = s->seqs[i].row,
                                           .n = s->seqs[i].n,
-                                          .kv_dtype = s->seqs[i].kv_dtype};
+                                          .kv_dtype = s->seqs[i].kv_dtype,
+                                          .quant = s->seqs[i].quant};
     lm_rope_table(model->inv_freq, h->head_dim / 2, s->pos, s->m, w->cos, w->sin);
     return run_layers(&p, s, w->want_pos);
 }

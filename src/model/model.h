@@ -91,6 +91,7 @@ void lm_workspace_destroy(lm_workspace *w);
 typedef struct lm_slice_seq {
     void *const *blocks; /* the sequence's blocks, long enough for its last position here */
     lm_dtype kv_dtype;
+    lm_kvq quant;
     int64_t row, n; /* rows [row, row+n) of the slice */
 } lm_slice_seq;
 
@@ -111,5 +112,6 @@ lm_status lm_model_forward(const lm_model *model, lm_workspace *w, const lm_slic
 lm_status lm_model_logits(const lm_model *model, const float *states, int64_t n, float *logits, lm_error *err);
 
 /** Bytes of one block of LM_KV_BLOCK positions (all layers). */
-size_t lm_model_block_bytes(const lm_model *model, lm_dtype kv_dtype);
+size_t lm_model_block_bytes(const lm_model *model, lm_dtype kv_dtype, lm_kvq quant);
+lm_attn_shape lm_model_attn_shape(const lm_model *model);
 #endif

@@ -51,7 +51,6 @@ not_built() {
 not_built generate --adapter-path x
 not_built generate --image x y
 not_built generate --draft-model x
-not_built generate --kv-bits 4
 not_built generate --max-kv-size 128
 not_built generate --prompt-cache-file x
 not_built generate -qa

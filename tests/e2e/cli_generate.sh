@@ -60,8 +60,20 @@ for flags in '--prefill-step-size 3' '--threads 1' '--threads 2' --no-use-mmap; 
     cmp "$work/plain" "$work/same" || fail "$flags changes the text"
 done
 
+# Quantized keys and values: from 5000 tokens on nothing changes here; from 0 on threads and widths agree with themselves.
+gen -p 'one two' -m 12 --verbose F --kv-bits 8 --kv-group-size 32 >"$dir/same" || fail "--kv-bits"
+cmp "$dir/plain" "$dir/same" || fail "--kv-bits changes a short text"
+for bits in 2 3 4 5 6 8; do
+    for threads in 1 2; do
+        gen -p 'one two' -m 12 --json --kv-bits $bits --kv-group-size 32 --quantized-kv-start 0 --threads $threads >"$dir/kv$threads" ||
+            fail "--kv-bits $bits"
+        sed -E 's/"(prompt_tps|generation_tps|peak_memory)": [^,}]*//g' "$dir/kv$threads" >"$dir/kvtext$threads"
+    done
+    cmp "$dir/kvtext1" "$dir/kvtext2" || fail "--kv-bits $bits: threads change the text"
+done
+
 # Errors: one line, exit 1.
-for flags in '-m 0' '-m -7' '--temp -1' '--min-p 2' '--xtc-threshold 0.9' '--prefill-step-size 0' '--top-k 99999999 --temp 1' \
+for flags in '-m 0' '--kv-bits 7 --kv-group-size 32' '--kv-bits 8' '--kv-bits 8 --kv-group-size 48' '-m -7' '--temp -1' '--min-p 2' '--xtc-threshold 0.9' '--prefill-step-size 0' '--top-k 99999999 --temp 1' \
     '--extra-eos-token no-such-token' '--chat-template-config [1]' '--chat-template-config {' \
     '--chat-template-config {"messages":[]}' '--device nowhere'; do
     # shellcheck disable=SC2086

@@ -31,10 +31,11 @@ typedef struct check {
 } check;
 
 /* One module per op: tests c->row. Add a module: a file check_NAME.c, a line here. */
-#define CHECK_MODULES(X) \
-    X(attn, LM_OP_ATTN)  \
-    X(row, LM_OP_ROW)    \
-    X(kv, LM_OP_KV)      \
+#define CHECK_MODULES(X)  \
+    X(attn, LM_OP_ATTN)   \
+    X(attnq, LM_OP_ATTNQ) \
+    X(row, LM_OP_ROW)     \
+    X(kv, LM_OP_KV)       \
     X(quantize, LM_OP_QUANT)
 #define CHECK_DECLARE(name, op) void check_##name(check *c);
 CHECK_MODULES(CHECK_DECLARE)

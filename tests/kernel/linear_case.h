@@ -14,6 +14,7 @@
 #define LM_LINEAR_MATVEC(row) row,
 #define LM_LINEAR_MATMAT(row) row,
 #define LM_LINEAR_ATTN(row)
+#define LM_LINEAR_ATTNQ(row)
 #define LM_LINEAR_ROW(row)
 #define LM_LINEAR_KV(row)
 #define LM_LINEAR_QUANT(row)

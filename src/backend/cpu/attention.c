@@ -4,6 +4,7 @@
  * Every row's sum over positions runs in chunks of LM_KV_BLOCK positions, each computed by the kernel on its own and
  * merged in order of position. How the work is cut among threads never changes that order. */
 #include "backend/cpu/cpu.h"
+#include "kernels/kvq.h"
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -52,13 +53,13 @@ lm_format cpu_kv_format(lm_dtype dtype) {
     return dtype == LM_DTYPE_F16 ? LM_FORMAT_F16 : dtype == LM_DTYPE_BF16 ? LM_FORMAT_BF16 : LM_FORMAT_F32;
 }
 
-/* A head's keys inside a layer's part of a block; its values follow. */
-static char *head_keys(const lm_attn_shape *s, const lm_attn_segment *g, int64_t pos, int32_t head) {
-    size_t part = (size_t)s->d * LM_KV_BLOCK * lm_dtype_bytes(g->kv_dtype);
-    return (char *)g->blocks[pos / LM_KV_BLOCK] + g->offset + 2 * part * (size_t)head;
-}
 static size_t head_part(const lm_attn_shape *s, lm_dtype dtype) {
     return (size_t)s->d * LM_KV_BLOCK * lm_dtype_bytes(dtype);
+}
+/* A head's keys inside a layer's part of a block; its values follow. */
+static char *head_keys(const lm_attn_shape *s, const lm_attn_segment *g, int64_t pos, int32_t head) {
+    const size_t bytes = g->quant.bits ? lm_kvq_head_bytes(g->quant, s->d, g->kv_dtype) : 2 * head_part(s, g->kv_dtype);
+    return (char *)g->blocks[pos / LM_KV_BLOCK] + g->offset + bytes * (size_t)head;
 }
 
 typedef struct kv_job {
@@ -72,10 +73,21 @@ typedef struct kv_job {
     const float *norm, *cos, *sin;
 } kv_job;
 
+/* Rows of one segment and head, whose keys are rotated already, quantized in runs that stay within a block. */
+static void store_quantized(const kv_job *j, const lm_attn_segment *g, int32_t h, void *scratch) {
+    const lm_attn_shape *s = j->s;
+    for (int64_t i = 0, n; i < g->n; i += n) {
+        const int32_t at = (int32_t)(g->pos[i] % LM_KV_BLOCK);
+        const int64_t from = (g->row + i) * j->ldkv + (int64_t)h * s->d;
+        for (n = 1; i + n < g->n && n < LM_KVQ_ROWS && at + n < LM_KV_BLOCK && g->pos[i + n] == g->pos[i] + n;) n++;
+        lm_kvq_store(g->quant, g->kv_dtype, head_keys(s, g, g->pos[i], h), j->k + from, j->v + from, j->ldkv, s->d, at,
+                     (int32_t)n, scratch);
+    }
+}
+
 /* A task is one kv head of one segment: threads then never write into one another's cache lines. */
 static void run_kv(void *context, int64_t task, int worker) {
     kv_job *j = context;
-    (void)worker;
     const lm_attn_shape *s = j->s;
     const lm_attn_segment *g = &j->segments[task / s->kv_heads];
     int32_t h = (int32_t)(task % s->kv_heads);
@@ -87,18 +99,21 @@ static void run_kv(void *context, int64_t task, int worker) {
         float *key = j->k + row * j->ldkv + (int64_t)h * s->d;
         const float *value = j->v + row * j->ldkv + (int64_t)h * s->d;
         rotate_heads(j->c, s, key, 1, j->norm, j->cos + row * half, j->sin + row * half);
+        if (g->quant.bits) continue;
         char *kt = head_keys(s, g, g->pos[i], h);
         kv->store(kt, kt + part, key, value, s->d, (int32_t)(g->pos[i] % LM_KV_BLOCK));
     }
+    if (g->quant.bits) store_quantized(j, g, h, cpu_worker_scratch(j->c, worker));
 }
 
 lm_status cpu_kv_store(lm_backend *b, const lm_attn_shape *s, float *k, const float *v, int64_t ldkv,
                        const lm_attn_segment *segments, int n_segments, const float *k_norm, const float *cos,
                        const float *sin, lm_error *err) {
-    (void)err;
     kv_job j = {cpu_of(b), s, k, v, ldkv, segments, n_segments, k_norm, cos, sin};
     int64_t rows = 0;
-    for (int i = 0; i < n_segments; i++) rows += segments[i].n;
+    bool quantized = false;
+    for (int i = 0; i < n_segments; i++) rows += segments[i].n, quantized = quantized || segments[i].quant.bits;
+    if (quantized) LM_TRY(cpu_reserve_worker(j.c, cpu_round64(lm_kvq_scratch_bytes(s->d)), err));
     int64_t tasks = (int64_t)n_segments * s->kv_heads;
     if (rows * s->d * s->kv_heads < 4096) { /* a few rows: less work than waking a thread */
         for (int64_t t = 0; t < tasks; t++) run_kv(&j, t, 0);
@@ -142,12 +157,13 @@ typedef struct attn_job {
 } attn_job;
 
 /* Decode and prefill may use different rows of the kernel table, but not under --batch-invariant. */
-static const lm_attn_impl *impl_of(const cpu_backend *c, lm_dtype kv, int64_t r) {
-    const lm_format format = cpu_kv_format(kv);
+static const lm_attn_impl *impl_of(const cpu_backend *c, const lm_attn_segment *g, int64_t r) {
+    const lm_format format = cpu_kv_format(g->kv_dtype);
+    if (g->quant.bits) return c->attnq[lm_kvq_format(g->quant.bits)];
     return !c->batch_invariant && r <= FEW_ROWS ? c->attn_few[format] : c->attn[format];
 }
 static const lm_attn_impl *impl_of_tile(const attn_job *j, const attn_tile *t) {
-    return impl_of(j->c, t->g->kv_dtype, t->rows * j->group);
+    return impl_of(j->c, t->g, t->rows * j->group);
 }
 
 static attn_tile tile_at(const attn_job *j, int64_t index) {
@@ -203,7 +219,9 @@ static void run_chunk(const attn_job *j, const attn_tile *t, int64_t chunk, cons
                       .acc = acc,
                       .ldq = s->d,
                       .d = s->d,
-                      .r = (int32_t)(t->rows * j->group)};
+                      .r = (int32_t)(t->rows * j->group),
+                      .group = t->g->quant.group,
+                      .scale_type = t->g->kv_dtype};
     impl_of_tile(j, t)->chunk(&a, scratch);
 }
 
@@ -365,7 +383,7 @@ lm_status cpu_attention(lm_backend *b, const lm_attn_shape *s, const float *q, i
     size_t kernel = 0;
     for (int i = 0; i < n_segments; i++)
         for (int few = 0; few < 2; few++) { /* a segment's last tile may have few rows */
-            size_t n = impl_of(c, segments[i].kv_dtype, few ? 1 : r)->scratch_bytes(s->d, (int32_t)r);
+            size_t n = impl_of(c, &segments[i], few ? 1 : r)->scratch_bytes(s->d, (int32_t)r);
             if (n > kernel) kernel = n;
         }
     LM_TRY(cpu_reserve_worker(c, tile_scratch_layout(r, s->d, NULL, NULL) + kernel, err));

@@ -243,6 +243,7 @@ lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **
         c->attn[f] = select_impl(c, LM_OP_ATTN, (lm_format)f);
         const lm_kernel_row *few = lm_kernel_select(LM_OP_ATTN, (lm_format)f, LM_LAYOUT_MLX, LM_NUMERICS_F32, c->flags);
         c->attn_few[f] = few ? few->impl : NULL;
+        c->attnq[f] = select_impl(c, LM_OP_ATTNQ, (lm_format)f);
         c->kv[f] = select_impl(c, LM_OP_KV, (lm_format)f);
     }
     c->row = select_impl(c, LM_OP_ROW, LM_FORMAT_F32);
@@ -257,6 +258,7 @@ lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **
                            .linear = cpu_linear,
                            .q_norm_rope = cpu_q_norm_rope,
                            .kv_store = cpu_kv_store,
+                           .kv_quantize = cpu_kv_quantize,
                            .attention = cpu_attention,
                            .swiglu = cpu_swiglu,
                            .add = cpu_add,

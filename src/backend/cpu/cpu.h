@@ -33,6 +33,7 @@ typedef struct cpu_backend {
     int matvec_rows[LM_FORMAT_COUNT]; /* up to so many rows MATVEC is the faster one */
     const lm_attn_impl *attn[LM_FORMAT_COUNT];
     const lm_attn_impl *attn_few[LM_FORMAT_COUNT]; /* for few query rows, unless batch_invariant */
+    const lm_attn_impl *attnq[LM_FORMAT_COUNT];
     const lm_kv_impl *kv[LM_FORMAT_COUNT];
     const lm_row_impl *row;
     cpu_scratch prep;    /* prepared activations of one linear call */
@@ -68,6 +69,8 @@ lm_status cpu_q_norm_rope(lm_backend *b, const lm_attn_shape *s, float *q, int64
 lm_status cpu_kv_store(lm_backend *b, const lm_attn_shape *s, float *k, const float *v, int64_t ldkv,
                        const lm_attn_segment *segments, int n_segments, const float *k_norm, const float *cos,
                        const float *sin, lm_error *err);
+lm_status cpu_kv_quantize(lm_backend *b, const lm_attn_shape *s, int64_t layers, lm_kvq quant, lm_dtype kv_dtype,
+                          const void *from, void *to, int32_t n, lm_error *err);
 lm_status cpu_attention(lm_backend *b, const lm_attn_shape *s, const float *q, int64_t ldq,
                         const lm_attn_segment *segments, int n_segments, float *out, int64_t ldo, lm_error *err);
 lm_status cpu_moe(lm_backend *b, const lm_moe_weights *w, const float *router, const float *x, int64_t hidden,

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * attnq__avx512.c: attention over a block of quantized keys and values at the avx512 level. */
+#if defined(__x86_64__)
+#include "kernels/x86/lanes_avx512.h"
+
+#include "kernels/x86/attnq_body.h"
+
+DEFINE_ATTNQ(avx512)
+#endif
