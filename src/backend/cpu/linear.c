@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define FEW 4                  /* rows: memory limits, so every thread is to read one run of it */
-#define TASK_BYTES (32 * 1024) /* of weights, of a task of few rows */
+#define TASK_BYTES (64 * 1024) /* of weights, of a task of few rows */
 
 const lm_linear_impl *cpu_linear_impl(const cpu_backend *c, const lm_weight *w, int64_t m) {
     if (!c->batch_invariant && m <= c->matvec_rows[w->format]) return c->matvec[w->format];
