@@ -12,7 +12,7 @@
 #define ST_ROWS 2 /* rows of activations, at most */
 
 #define ST_OUTS 4     /* outputs together */
-#define ST_AHEAD 4096 /* bytes of weights that are asked for in advance, at least */
+#define ST_AHEAD 4096 /* bytes of weights that are asked for in advance */
 #define ST_SETS (VL / ST_OUTS)
 
 /* Four lanes of codes lie within a group, and the rows are few. */
@@ -28,6 +28,16 @@ static size_t st_scratch_bytes(const lm_weight *w, int64_t m) {
     return (size_t)(m * (st_blocks(w) + 1)) * ST_SETS * sizeof(vi) + sizeof(mm_groups);
 }
 
+/* What is asked for: weights in the order in which they lie, although rows are read side by side, and at an even pace,
+ * a part of it while sums are scaled. */
+typedef struct st_ask {
+    uintptr_t at, upto;
+} st_ask;
+
+INLINE void st_more(st_ask *a, int64_t bytes) {
+    for (a->upto += (uintptr_t)bytes; a->at < a->upto; a->at += 64) _mm_prefetch((const char *)a->at, _MM_HINT_T0);
+}
+
 /* Lane sums of four outputs to sums of four lanes: lane 4 i + o is the sum of output o's lanes 4 i to 4 i + 3. */
 INLINE vi st_fours(const vi v[ST_OUTS]) {
     const vi a = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
@@ -35,12 +45,11 @@ INLINE vi st_fours(const vi v[ST_OUTS]) {
     return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
 }
 
-/* A block of four outputs' weights against `rows` rows: a vector of sums each, ST_SETS * blocks vectors apart. */
-INLINE void st_block(int bits, int rows, const uint8_t *const row[ST_OUTS], size_t ahead, int64_t bytes, const char *x,
+/* A block of four outputs' weights against `rows` rows: a vector of sums each, `apart` vectors apart. */
+INLINE void st_block(int bits, int rows, const uint8_t *const row[ST_OUTS], int64_t bytes, const char *x,
                      int64_t stride, vi *out, int64_t apart) {
     vi v[ST_OUTS], high[ST_ROWS][ST_OUTS], low[ST_ROWS][ST_OUTS];
     UNROLL for (int o = 0; o < ST_OUTS; o++) {
-        _mm_prefetch((const char *)((uintptr_t)row[o] + ahead), _MM_HINT_T0);
         v[o] = fx_load(row[o], bits, bytes);
         UNROLL for (int r = 0; r < rows; r++) high[r][o] = low[r][o] = vi_zero();
     }
@@ -63,20 +72,20 @@ INLINE void st_block(int bits, int rows, const uint8_t *const row[ST_OUTS], size
 
 /* Outputs n..n+ST_OUTS (those past `last` repeat it): sums of all blocks, ST_SETS vectors apart. */
 INLINE void st_outs(int bits, int rows, const lm_weight *w, const char *xp, int64_t n, int64_t last, vi *out,
-                    int64_t apart) {
+                    int64_t apart, st_ask *ask) {
     const int64_t block = VL * mv_lane_codes(bits), stride = qv_stride(w);
-    /* requests go whole sets of rows ahead, else they would fall on a neighbour that is being read just now */
-    const size_t set = ST_OUTS * w->row_bytes, ahead = (ST_AHEAD + set - 1) / set * set;
+    const int64_t bytes = block * bits / 8;
     const uint8_t *row[ST_OUTS];
     for (int o = 0; o < ST_OUTS; o++)
         row[o] = (const uint8_t *)w->data + (size_t)(n + o < last ? n + o : last) * w->row_bytes;
     int64_t k = 0;
     for (; k + block <= w->k; k += block) {
-        st_block(bits, rows, row, ahead, block * bits / 8, xp + 2 * k, stride, out, apart);
-        UNROLL for (int o = 0; o < ST_OUTS; o++) row[o] += block * bits / 8;
+        st_more(ask, ST_OUTS * bytes * 3 / 4);
+        st_block(bits, rows, row, bytes, xp + 2 * k, stride, out, apart);
+        UNROLL for (int o = 0; o < ST_OUTS; o++) row[o] += bytes;
         out += ST_SETS;
     }
-    if (k < w->k) st_block(bits, rows, row, ahead, (w->k - k) * bits / 8, xp + 2 * k, stride, out, apart);
+    if (k < w->k) st_block(bits, rows, row, (w->k - k) * bits / 8, xp + 2 * k, stride, out, apart);
 }
 
 /* The two halves [a0 a2 b0 b2], [a1 a3 b1 b3] of quarters. */
@@ -111,8 +120,9 @@ INLINE vi st_group(int fours, const vi *v, int64_t g) {
 
 /* y of sixteen outputs, one row: the chain over groups g0..g0+groups, from y on. */
 INLINE vf st_chain(int fours, const vi *v, const mm_groups *s, const float *steps, const float *sums, int64_t g0,
-                   int64_t groups, vf y) {
+                   int64_t groups, int64_t more, st_ask *ask, vf y) {
     for (int64_t g = 0; g < groups; g++) {
+        st_more(ask, more);
         const vf d = vf_from_int(st_group(fours, v, g0 + g));
         const vf scale = vf_mul(vf_load(s->scales[g]), vf_set1(steps[g0 + g]));
         y = vf_fma(vf_load(s->biases[g]), vf_set1(sums[g0 + g]), vf_fma(d, scale, y));
@@ -135,13 +145,16 @@ INLINE void st_run(int bits, const lm_weight *w, const void *xp, int64_t m, int6
     vi *sums = (vi *)(void *)((char *)scratch + sizeof(mm_groups));
     const int fours = w->group / (4 * mv_lane_codes(bits));
     const int64_t stride = qv_stride(w), apart = st_blocks(w) * ST_SETS, groups = w->k / w->group;
+    const int64_t more = VL * w->group * bits / 8 / 4 / m; /* bytes asked for with a group's sums */
     for (int64_t n = n0; n < n1; n += VL) {
+        st_ask ask = {(uintptr_t)w->data + (uintptr_t)n * w->row_bytes + ST_OUTS * w->row_bytes + ST_AHEAD, 0};
+        ask.upto = ask.at;
         st_ask_scales(w, n);
         for (int set = 0; set < ST_SETS; set++) {
             if (m == 1)
-                st_outs(bits, 1, w, xp, n + set * ST_OUTS, n1 - 1, sums + set, apart);
+                st_outs(bits, 1, w, xp, n + set * ST_OUTS, n1 - 1, sums + set, apart, &ask);
             else
-                st_outs(bits, 2, w, xp, n + set * ST_OUTS, n1 - 1, sums + set, apart);
+                st_outs(bits, 2, w, xp, n + set * ST_OUTS, n1 - 1, sums + set, apart, &ask);
         }
         vf to[ST_ROWS];
         for (int64_t i = 0; i < m; i++) to[i] = vf_zero();
@@ -154,10 +167,10 @@ INLINE void st_run(int bits, const lm_weight *w, const void *xp, int64_t m, int6
                 const vi *v = sums + i * apart;
                 /* clang-format off */
                 switch (fours) {
-                case 1: to[i] = st_chain(1, v, s, steps, all, g, there, to[i]); break;
-                case 2: to[i] = st_chain(2, v, s, steps, all, g, there, to[i]); break;
-                case 4: to[i] = st_chain(4, v, s, steps, all, g, there, to[i]); break;
-                default: to[i] = st_chain(8, v, s, steps, all, g, there, to[i]); break;
+                case 1: to[i] = st_chain(1, v, s, steps, all, g, there, more, &ask, to[i]); break;
+                case 2: to[i] = st_chain(2, v, s, steps, all, g, there, more, &ask, to[i]); break;
+                case 4: to[i] = st_chain(4, v, s, steps, all, g, there, more, &ask, to[i]); break;
+                default: to[i] = st_chain(8, v, s, steps, all, g, there, more, &ask, to[i]); break;
                 }
                 /* clang-format on */
             }
