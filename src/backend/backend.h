@@ -79,6 +79,9 @@ struct lm_backend {
     /** All items read the same x [M, ldx]. */
     lm_status (*linear)(lm_backend *b, const float *x, int64_t ldx, int64_t m, const lm_linear_item *items, int n_items,
                         lm_error *err);
+    /** A hint: the next call of linear but one will be of these weights and M rows (the next one is what the caller is
+     * about to make). May be NULL. */
+    void (*linear_next)(lm_backend *b, const lm_weight *const *weights, int n_weights, int64_t m);
     /** Normalises (if the norm is not NULL) and rotates q [M, heads*D] in place; cos, sin: host-visible [M,
      * rope_dims/2]. */
     lm_status (*q_norm_rope)(lm_backend *b, const lm_attn_shape *s, float *q, int64_t ldq, int64_t m,

@@ -34,6 +34,8 @@ struct lm_pool {
     _Atomic uint32_t n;
     _Atomic(void *) context;
     void (*_Atomic fn)(void *, int64_t, int);
+    _Atomic(void *) idle_context; /* written before idle is */
+    bool (*_Atomic idle)(void *, int);
 };
 
 typedef struct worker_start {
@@ -66,12 +68,18 @@ static void claim_items(lm_pool *p, uint32_t job, int worker) {
     }
 }
 
+/* A moment's wait, in which the thread may do something else. */
+static void spend(lm_pool *p, int worker) {
+    bool (*idle)(void *, int) = atomic_load_explicit(&p->idle, memory_order_acquire);
+    if (!idle || !idle(atomic_load_explicit(&p->idle_context, memory_order_relaxed), worker)) cpu_relax();
+}
+
 /* The number of the next job after `seen`. */
-static uint32_t wait_for_job(lm_pool *p, uint32_t seen) {
+static uint32_t wait_for_job(lm_pool *p, uint32_t seen, int worker) {
     for (int i = 0; i < SPINS; i++) {
         uint32_t job = job_of(atomic_load(&p->ticket));
         if (job != seen) return job;
-        cpu_relax();
+        spend(p, worker);
     }
     for (int i = 0; i < YIELDS; i++) {
         uint32_t job = job_of(atomic_load(&p->ticket));
@@ -92,7 +100,7 @@ static void *worker_main(void *arg) {
     free(arg);
     uint32_t seen = 0;
     for (;;) {
-        seen = wait_for_job(start.pool, seen);
+        seen = wait_for_job(start.pool, seen, start.worker);
         if (atomic_load(&start.pool->stop)) return NULL;
         claim_items(start.pool, seen, start.worker);
     }
@@ -178,6 +186,11 @@ bool lm_pool_pin(lm_pool *p) {
 #endif
 }
 
+void lm_pool_set_idle(lm_pool *p, bool (*idle)(void *, int), void *context) {
+    atomic_store_explicit(&p->idle_context, context, memory_order_relaxed);
+    atomic_store_explicit(&p->idle, idle, memory_order_release);
+}
+
 static void run_part(lm_pool *p, int64_t n, void (*fn)(void *, int64_t, int), void *context) {
     atomic_store(&p->done, 0);
     atomic_store_explicit(&p->n, (uint32_t)n, memory_order_relaxed);
@@ -186,7 +199,7 @@ static void run_part(lm_pool *p, int64_t n, void (*fn)(void *, int64_t, int), vo
     claim_items(p, publish(p, (uint32_t)n), 0);
     for (int spins = 0; atomic_load(&p->done) < n; spins++) {
         if (spins < SPINS)
-            cpu_relax();
+            spend(p, 0);
         else
             sched_yield(); /* the worker that has the last items may be waiting for this very core */
     }

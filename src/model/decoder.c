@@ -103,6 +103,21 @@ typedef struct pass {
     lm_error *err;
 } pass;
 
+/* Tells the back end which products come after the op about to be asked for. */
+static void expect(const pass *p, const lm_weight *a, const lm_weight *b, const lm_weight *c) {
+    const lm_weight *weights[3] = {a, b, c};
+    if (p->b->linear_next) p->b->linear_next(p->b, weights, c ? 3 : b ? 2 : 1, p->rows);
+}
+
+/* The same: products that follow layer l. */
+static void expect_after(const pass *p, const lm_layer *l) {
+    const lm_layer *next = l + 1;
+    if (next < p->m->layer + p->m->h.layers)
+        expect(p, &next->k, &next->v, &next->q);
+    else
+        expect(p, &p->m->head, NULL, NULL);
+}
+
 static lm_status mlp(pass *p, const lm_layer *l) {
     const lm_hparams *h = &p->m->h;
     lm_workspace *w = p->w;
@@ -113,12 +128,15 @@ static lm_status mlp(pass *p, const lm_layer *l) {
         LM_TRY(b->linear(b, w->xn, h->hidden, p->rows, &router, 1, p->err));
         lm_moe_weights moe = {l->e_gate,         l->e_up,      l->e_down, (int32_t)h->experts,
                               (int32_t)h->top_k, h->norm_topk, h->moe_ffn};
+        expect_after(p, l);
         LM_TRY(b->moe(b, &moe, w->router, w->xn, h->hidden, p->rows, w->xn, p->err));
     } else {
         lm_linear_item in[2] = {{&l->gate, l->gate_bias, w->gate, h->ffn}, {&l->up, l->up_bias, w->up, h->ffn}};
         lm_linear_item out = {&l->down, l->down_bias, w->xn, h->hidden};
+        expect(p, &l->down, NULL, NULL);
         LM_TRY(b->linear(b, w->xn, h->hidden, p->rows, in, 2, p->err));
         LM_TRY(b->swiglu(b, w->gate, w->up, p->rows, h->ffn, w->gate, p->err));
+        expect_after(p, l);
         LM_TRY(b->linear(b, w->gate, h->ffn, p->rows, &out, 1, p->err));
     }
     return b->add(b, w->x, w->xn, p->rows, h->hidden, p->err);
@@ -138,6 +156,7 @@ static lm_status project(pass *p, const lm_layer *l, bool with_q) {
     int64_t kv = h->kv_heads * h->head_dim, qd = h->heads * h->head_dim;
     lm_linear_item items[3] = {
         {&l->k, l->k_bias, w->k, kv}, {&l->v, l->v_bias, w->v, kv}, {&l->q, l->q_bias, w->q, qd}};
+    expect(p, &l->o, NULL, NULL);
     LM_TRY(b->linear(b, w->xn, h->hidden, p->rows, items, with_q ? 3 : 2, p->err));
     LM_TRY(b->kv_store(b, &p->shape, w->k, w->v, kv, p->segments, p->n_segments, l->k_norm, w->cos, w->sin, p->err));
     if (!with_q) return LM_OK;
@@ -151,6 +170,10 @@ static lm_status attend(pass *p, const lm_layer *l) {
     int64_t qd = h->heads * h->head_dim;
     LM_TRY(b->attention(b, &p->shape, w->q, qd, p->segments, p->n_segments, w->att, qd, p->err));
     lm_linear_item o = {&l->o, l->o_bias, w->xn, h->hidden};
+    if (l->e_gate)
+        expect(p, &l->router, NULL, NULL);
+    else
+        expect(p, &l->gate, &l->up, NULL);
     LM_TRY(b->linear(b, w->att, qd, p->rows, &o, 1, p->err));
     return b->add(b, w->x, w->xn, p->rows, h->hidden, p->err);
 }
@@ -237,6 +260,9 @@ lm_status lm_model_forward(const lm_model *model, lm_workspace *w, const lm_slic
 }
 
 lm_status lm_model_logits(const lm_model *model, const float *states, int64_t n, float *logits, lm_error *err) {
-    lm_linear_item head = {&model->head, NULL, logits, model->h.vocab};
-    return model->backend->linear(model->backend, states, model->h.hidden, n, &head, 1, err);
+    const lm_linear_item head = {&model->head, NULL, logits, model->h.vocab};
+    lm_backend *b = model->backend;
+    const lm_weight *first[3] = {&model->layer->k, &model->layer->v, &model->layer->q};
+    if (b->linear_next) b->linear_next(b, first, 3, n); /* of the next token */
+    return b->linear(b, states, model->h.hidden, n, &head, 1, err);
 }

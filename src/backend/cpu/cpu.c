@@ -187,6 +187,8 @@ static void cpu_destroy(lm_backend *b) {
     cpu_release(b, LM_MEM_SCRATCH, c->routing.data, c->routing.bytes);
     cpu_release(b, LM_MEM_SCRATCH, c->worker.data, c->worker.bytes);
     lm_pool_destroy(c->pool);
+    free(c->ahead);
+    free(c->lanes);
     free(c);
 }
 
@@ -221,6 +223,19 @@ int lm_backend_threads(const lm_backend *b) {
     return ((const cpu_backend *)b)->threads;
 }
 
+static lm_status workers_create(cpu_backend *c, lm_error *err) {
+    const size_t n = (size_t)c->threads, ahead = n * sizeof *c->ahead, lanes = n * sizeof *c->lanes;
+    void *a = NULL, *l = NULL;
+    if (posix_memalign(&a, 64, ahead) || posix_memalign(&l, 64, lanes)) {
+        free(a);
+        return lm_fail_nomem(err, ahead + lanes, "threads");
+    }
+    c->ahead = memset(a, 0, ahead);
+    c->lanes = memset(l, 0, lanes);
+    lm_pool_set_idle(c->pool, cpu_ahead_look, c);
+    return LM_OK;
+}
+
 lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **out, lm_error *err) {
     *out = NULL;
     cpu_backend *c = calloc(1, sizeof *c);
@@ -232,6 +247,12 @@ lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **
     }
     if (options->pin_threads) (void)lm_pool_pin(c->pool);
     c->threads = lm_pool_threads(c->pool);
+    s = workers_create(c, err);
+    if (s != LM_OK) {
+        lm_pool_destroy(c->pool);
+        free(c);
+        return s;
+    }
     c->flags = lm_cpu_flags();
     c->numerics = options->numerics;
     c->batch_invariant = options->batch_invariant;
@@ -256,6 +277,7 @@ lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **
                            .embed = cpu_embed,
                            .rms_norm = cpu_rms_norm,
                            .linear = cpu_linear,
+                           .linear_next = cpu_linear_next,
                            .q_norm_rope = cpu_q_norm_rope,
                            .kv_store = cpu_kv_store,
                            .kv_quantize = cpu_kv_quantize,

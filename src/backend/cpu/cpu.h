@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "base/pool.h"
 #include "kernels/kernel.h"
+#include <stdatomic.h>
 
 #define CPU_MAX_ITEMS 8
 #define CPU_STAGES 16 /* clocks of profile.c */
@@ -19,6 +20,33 @@ typedef struct cpu_stage {
     double seconds;
     uint64_t calls, bytes;
 } cpu_stage;
+
+#define CPU_AHEAD_PIECES 3
+
+/** Rows of a weight that a worker will read, and how their bytes lie (ahead.c). */
+typedef struct cpu_ahead_piece {
+    _Atomic uintptr_t data, scales, biases;
+    _Atomic size_t bytes, row_bytes, scale_bytes; /* of data in all; of a row */
+} cpu_ahead_piece;
+typedef struct cpu_ahead {
+    _Alignas(64) _Atomic uint32_t turn; /* changes when pieces have */
+    cpu_ahead_piece pieces[CPU_AHEAD_PIECES];
+    /* the worker's own */
+    _Alignas(64) uint32_t seen;
+    int piece;
+    size_t at;
+} cpu_ahead;
+
+/** Tasks that a worker takes one after the other before it helps others. */
+typedef struct cpu_lane {
+    _Alignas(64) _Atomic int64_t next;
+    int64_t end;
+} cpu_lane;
+
+typedef struct cpu_range {
+    const lm_weight *w;
+    int64_t n0, n1; /* outputs */
+} cpu_range;
 
 typedef struct cpu_backend {
     lm_backend base;
@@ -41,6 +69,8 @@ typedef struct cpu_backend {
     cpu_scratch routing; /* MoE: who goes where */
     cpu_scratch worker;  /* threads times worker_bytes */
     size_t worker_bytes;
+    cpu_ahead *ahead; /* [threads] */
+    cpu_lane *lanes;  /* [threads] */
 } cpu_backend;
 
 static inline cpu_backend *cpu_of(lm_backend *b) {
@@ -57,6 +87,17 @@ lm_status cpu_reserve_worker(cpu_backend *c, size_t bytes, lm_error *err);
 static inline void *cpu_worker_scratch(const cpu_backend *c, int worker) {
     return (char *)c->worker.data + (size_t)worker * c->worker_bytes;
 }
+/** The first of n tasks in worker t's lane; t = threads: n. */
+static inline int64_t cpu_lane_begin(const cpu_backend *c, int64_t n, int t) {
+    return n * t / c->threads;
+}
+/** fn(context, task, worker) for tasks [0, n): each worker goes through a lane of neighbours in order, so that it reads
+ * one run of memory, and then takes over what is left in the others' lanes. */
+void cpu_run_lanes(cpu_backend *c, int64_t n, void (*fn)(void *context, int64_t task, int worker), void *context);
+/** What `worker` will read first of the next product: it asks for that when it waits. */
+void cpu_ahead_set(cpu_backend *c, int worker, const cpu_range *ranges, int n);
+/** The pool's idle function: asks for a little more of that; false: nothing left. */
+bool cpu_ahead_look(void *context, int worker);
 /** Kernel of a weight for m rows. */
 const lm_linear_impl *cpu_linear_impl(const cpu_backend *c, const lm_weight *w, int64_t m);
 /** The kernel format of a KV element type. */
@@ -64,6 +105,7 @@ lm_format cpu_kv_format(lm_dtype dtype);
 
 lm_status cpu_linear(lm_backend *b, const float *x, int64_t ldx, int64_t m, const lm_linear_item *items, int n_items,
                      lm_error *err);
+void cpu_linear_next(lm_backend *b, const lm_weight *const *weights, int n_weights, int64_t m);
 lm_status cpu_q_norm_rope(lm_backend *b, const lm_attn_shape *s, float *q, int64_t ldq, int64_t m, const float *q_norm,
                           const float *cos, const float *sin, lm_error *err);
 lm_status cpu_kv_store(lm_backend *b, const lm_attn_shape *s, float *k, const float *v, int64_t ldkv,

@@ -4,6 +4,9 @@
 #include "backend/cpu/cpu.h"
 #include <string.h>
 
+#define FEW 4                  /* rows: memory limits, so every thread is to read one run of it */
+#define TASK_BYTES (64 * 1024) /* of weights, of a task of few rows */
+
 const lm_linear_impl *cpu_linear_impl(const cpu_backend *c, const lm_weight *w, int64_t m) {
     if (!c->batch_invariant && m <= c->matvec_rows[w->format]) return c->matvec[w->format];
     return c->matmat[w->format];
@@ -58,9 +61,19 @@ static void run_task(void *context, int64_t task, int worker) {
     if (t->item->bias) add_bias(t->item, j->m, n0, n1);
 }
 
+/* A few rows: a worker goes through its lane without a break in the stream, so tasks are as small as the end of a
+ * product, where threads wait for each other, would have them. */
+static int64_t small_step(const lm_linear_impl *impl, const lm_weight *w) {
+    const int64_t each = (int64_t)w->bytes / w->n, step = impl->n_step > 16 ? impl->n_step : 16;
+    const int64_t steps = TASK_BYTES / (each * step);
+    return (steps < 1 ? 1 : steps) * step;
+}
+
 /* Outputs per task, a multiple of the kernel's step: as many tasks for every thread, and enough of them. With many rows
  * a task is wide enough that the rows are streamed few times. */
-static int64_t task_step(const cpu_backend *c, const lm_linear_impl *impl, int64_t n, int64_t m) {
+static int64_t task_step(const cpu_backend *c, const lm_linear_impl *impl, const lm_weight *w, int64_t m) {
+    if (m <= FEW) return small_step(impl, w);
+    const int64_t n = w->n;
     const int64_t even = n / c->threads;
     int64_t want = even / 6;
     if (m >= 32 && want < 128) want = even < 128 ? even : 128;
@@ -101,7 +114,7 @@ lm_status cpu_linear(lm_backend *b, const float *x, int64_t ldx, int64_t m, cons
         if (t->prepare) prep_bytes += cpu_round64(t->impl->prep_bytes(items[i].w, m));
         size_t s = t->impl->scratch_bytes(items[i].w, m);
         if (s > scratch) scratch = s;
-        t->step = task_step(c, t->impl, items[i].w->n, m);
+        t->step = task_step(c, t->impl, items[i].w, m);
         t->first_task = tasks;
         tasks += (items[i].w->n + t->step - 1) / t->step;
     }
@@ -113,6 +126,36 @@ lm_status cpu_linear(lm_backend *b, const float *x, int64_t ldx, int64_t m, cons
     for (int i = 0; i < n_items; i++) multiple = common_multiple(multiple, j.items[i].impl->m_step);
     j.prep_rows = (want / multiple < 1 ? 1 : want / multiple) * multiple;
     lm_pool_run(c->pool, (m + j.prep_rows - 1) / j.prep_rows, run_prep, &j);
-    lm_pool_run(c->pool, tasks, run_task, &j);
+    if (m <= FEW)
+        cpu_run_lanes(c, tasks, run_task, &j);
+    else
+        lm_pool_run(c->pool, tasks, run_task, &j);
     return LM_OK;
+}
+
+/* The part of w's tasks [first, first + n) that lies in lane [begin, end) of all tasks. */
+static cpu_range lane_range(const lm_weight *w, int64_t step, int64_t first, int64_t begin, int64_t end) {
+    const int64_t a = (begin - first) * step, b = (end - first) * step;
+    return (cpu_range){w, a < 0 ? 0 : a, b < w->n ? b : w->n};
+}
+
+void cpu_linear_next(lm_backend *b, const lm_weight *const *weights, int n_weights, int64_t m) {
+    cpu_backend *c = cpu_of(b);
+    if (m > FEW || c->threads < 2 || n_weights > CPU_MAX_ITEMS) return;
+    int64_t step[CPU_MAX_ITEMS], first[CPU_MAX_ITEMS], tasks = 0;
+    for (int i = 0; i < n_weights; i++) {
+        step[i] = small_step(cpu_linear_impl(c, weights[i], m), weights[i]);
+        first[i] = tasks;
+        tasks += (weights[i]->n + step[i] - 1) / step[i];
+    }
+    for (int t = 0; t < c->threads; t++) {
+        const int64_t begin = cpu_lane_begin(c, tasks, t), end = cpu_lane_begin(c, tasks, t + 1);
+        cpu_range ranges[CPU_AHEAD_PIECES];
+        int n = 0;
+        for (int i = 0; i < n_weights && n < CPU_AHEAD_PIECES; i++) {
+            const cpu_range r = lane_range(weights[i], step[i], first[i], begin, end);
+            if (r.n0 < r.n1) ranges[n++] = r;
+        }
+        cpu_ahead_set(c, t, ranges, n);
+    }
 }

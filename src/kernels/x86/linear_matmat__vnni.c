@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * linear_matmat__vnni.c: MATMAT rows of class F16 for affine weights: panel_fixed.h with vpdpbusd alone. */
+ * linear_matmat__vnni.c: MATMAT rows of class F16 for affine weights: panel_fixed.h with vpdpbusd alone;
+ * stream_fixed.h for a few rows. */
 #if defined(__x86_64__)
-#include "kernels/x86/panel_fixed.h"
+#include "kernels/x86/stream_fixed.h"
 
 typedef struct fx_scratch {
     fx_panel panel[PANELS];
@@ -10,12 +11,15 @@ typedef struct fx_scratch {
 } fx_scratch;
 
 static size_t scratch_bytes(const lm_weight *w, int64_t m) {
-    (void)w, (void)m;
-    return (sizeof(fx_scratch) + 63) & ~(size_t)63;
+    return st_serves(w, m) ? st_scratch_bytes(w, m) : (sizeof(fx_scratch) + 63) & ~(size_t)63;
 }
 
 INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, int64_t ldy,
                 void *scratch) {
+    if (st_serves(w, m)) {
+        st_run(bits, w, xp, m, n0, n1, y, ldy, scratch);
+        return;
+    }
     fx_scratch *s = scratch;
     const int quads = w->group / 4;
     const int64_t tiles = (m + MR - 1) / MR;         /* of about the same height */
@@ -37,12 +41,20 @@ INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t
         }
 }
 
+static size_t any_prep_bytes(const lm_weight *w, int64_t m) {
+    return st_serves(w, m) ? qv_prep_bytes(w, m) : prep_bytes(w, m);
+}
+static void any_prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, int64_t m1, int64_t m, void *xp) {
+    st_serves(w, m) ? qv_prep(w, x, ldx, m0, m1, m, xp) : prep(w, x, ldx, m0, m1, m, xp);
+}
+
 #define LM_MATMAT_VNNI(bits)                                                                                      \
     static void run_affine##bits(const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, \
                                  int64_t ldy, void *scratch) {                                                    \
         run(bits, w, xp, m, n0, n1, y, ldy, scratch);                                                             \
     }                                                                                                             \
-    const lm_linear_impl lm_matmat_affine##bits##__vnni = {NR, 1, prep_bytes, prep, scratch_bytes, run_affine##bits, 0}
+    const lm_linear_impl lm_matmat_affine##bits##__vnni = {                                                       \
+        NR, 1, any_prep_bytes, any_prep, scratch_bytes, run_affine##bits, 0}
 
 LM_MATMAT_VNNI(2);
 LM_MATMAT_VNNI(3);

@@ -4,10 +4,11 @@
  * bytes are joined as integers, converted once, and multiplied by scale * step. Scales and biases are taken for 16
  * groups at a time. Every output: one chain over blocks and one over biases, whatever runs beside it. */
 #if defined(__x86_64__)
-#include "kernels/x86/fixed16.h"
+#include "kernels/x86/planes.h"
 
-#define QV_OUTS 2           /* outputs together, which share the loads of x, ... */
-#define QV_LONG 6144        /* ... where K is larger and planes crowd the first-level cache */
+#define QV_OUTS 4           /* outputs together, at most, which share the loads of x */
+#define QV_SHORT 1024       /* below this K a row of weights is over before memory has answered */
+#define QV_LONG 6144        /* where K is larger, planes crowd the first-level cache */
 #define QV_AHEAD 4096       /* bytes of weights that are asked for in advance, at least */
 #define QV_SCALES_AHEAD 256 /* bytes of scales and of biases that are asked for in advance */
 #define QV_PASS 16          /* outputs of one pass where there are several */
@@ -16,91 +17,13 @@ typedef struct qv_shape {
     int64_t groups, block;
     int64_t planes, stride; /* bytes of a prepared row's planes, and of all of it */
     size_t ahead;
-    int shift, outs;
+    int shift, outs; /* outs: outputs together for one row of x */
     vi lane_group;
 } qv_shape;
-
-static int64_t qv_block(const lm_weight *w) {
-    return VL * mv_lane_codes(lm_unpack_bits(w->format));
-}
-static int64_t qv_planes(const lm_weight *w) {
-    return 2 * mv_up(w->k, qv_block(w));
-}
-/* Steps, then sums: floats of each. */
-static int64_t qv_groups(const lm_weight *w) {
-    return mv_up(w->k / w->group, VL);
-}
-static int64_t qv_stride(const lm_weight *w) {
-    return qv_planes(w) + 2 * qv_groups(w) * (int64_t)sizeof(float);
-}
-
-static size_t qv_prep_bytes(const lm_weight *w, int64_t m) {
-    return (size_t)(qv_stride(w) * m);
-}
 
 static size_t qv_scratch_bytes(const lm_weight *w, int64_t m) {
     (void)w, (void)m;
     return 0;
-}
-
-/* ---- activations ------------------------------------------------------------------------------------------------ */
-
-/* A block of bytes in order to where fx_codes puts the codes that meet them: part p at out + 128 p. It holds codes p,
- * p + 8/bits, ... at 2 and 4 bits, pairs of codes p, p + 2, ... at 3. */
-INLINE void qv_spread(const int8_t *in, int bits, int8_t *out) {
-    if (bits == 8) { /* or 5, 6: one part, in order */
-        vi_store(out, vi_load(in));
-    } else if (bits == 2) {
-        for (int p = 0; p < 4; p++)
-            for (int i = 0; i < 4; i++)
-                _mm_storeu_si128((__m128i *)(void *)(out + 128 * p + 16 * i),
-                                 _mm512_cvtepi32_epi8(vi_shr(vi_load(in + 64 * i), 8 * p)));
-    } else {
-        for (int i = 0; i < 2; i++) {
-            const vi v = vi_load(in + 64 * i);
-            __m256i a = bits == 4 ? _mm512_cvtepi16_epi8(v) : _mm512_cvtepi32_epi16(v);
-            __m256i b =
-                bits == 4 ? _mm512_cvtepi16_epi8(_mm512_srli_epi16(v, 8)) : _mm512_cvtepi32_epi16(vi_shr(v, 16));
-            _mm256_storeu_si256((__m256i *)(void *)(out + 32 * i), a);
-            _mm256_storeu_si256((__m256i *)(void *)(out + 128 + 32 * i), b);
-        }
-    }
-}
-
-static void qv_spread_row(const int8_t *in, int bits, int8_t *out) {
-    switch (bits) {
-    case 2: qv_spread(in, 2, out); break;
-    case 3: qv_spread(in, 3, out); break;
-    case 4: qv_spread(in, 4, out); break;
-    default: qv_spread(in, 8, out); break;
-    }
-}
-
-static void qv_prep_row(const lm_weight *w, const float *x, char *out) {
-    const int bits = lm_unpack_bits(w->format);
-    const int64_t block = qv_block(w), groups = w->k / w->group;
-    float *steps = (float *)(void *)(out + qv_planes(w)), *sums = steps + qv_groups(w);
-    /* bytes of one or more whole groups that are also whole blocks */
-    _Alignas(64) int8_t high[256], low[256];
-    const int64_t unit = block > w->group ? block : w->group;
-    for (int64_t k = 0; k < w->k; k += unit) {
-        const int64_t there = w->k - k < unit ? w->k - k : unit;
-        if (there < unit) memset(high, 0, sizeof high), memset(low, 0, sizeof low);
-        for (int64_t i = 0; i < there; i += w->group) {
-            const int64_t g = (k + i) / w->group;
-            steps[g] = fx_group(x + k + i, w->group, high + i, low + i, &sums[g]);
-        }
-        for (int64_t i = 0; i < there; i += block) {
-            qv_spread_row(high + i, bits, (int8_t *)out + 2 * (k + i));
-            qv_spread_row(low + i, bits, (int8_t *)out + 2 * (k + i) + 64);
-        }
-    }
-    for (int64_t g = groups; g < qv_groups(w); g++) steps[g] = sums[g] = 0;
-}
-
-static void qv_prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, int64_t m1, int64_t m, void *xp) {
-    (void)m;
-    for (int64_t i = m0; i < m1; i++) qv_prep_row(w, x + i * ldx, (char *)xp + i * qv_stride(w));
 }
 
 /* ---- products --------------------------------------------------------------------------------------------------- */
@@ -109,22 +32,37 @@ INLINE qv_shape qv_shape_of(const lm_weight *w, int bits) {
     qv_shape s = {.groups = w->k / w->group, .block = VL * mv_lane_codes(bits)};
     s.shift = w->group == 32 ? 5 : w->group == 64 ? 6 : 7;
     s.planes = qv_planes(w), s.stride = qv_stride(w);
-    s.outs = w->k > QV_LONG ? QV_OUTS : 1;
-    /* requests go whole sets of rows ahead, else they would fall on a neighbour that is being read just now */
+    /* One run of memory comes fastest; where the arithmetic is what takes time, outputs side by side spare some. */
+    s.outs = w->k > QV_LONG ? 2 : bits % 4 || w->k < QV_SHORT ? QV_OUTS : 1;
+    /* two: requests go whole sets of rows ahead, else they would fall on a neighbour that is being read just now */
     const size_t set = (size_t)s.outs * w->row_bytes;
-    s.ahead = s.outs > 1 ? (QV_AHEAD + set - 1) / set * set : QV_AHEAD;
+    s.ahead = s.outs == 1 ? QV_AHEAD : s.outs == 2 ? (QV_AHEAD + set - 1) / set * set : QV_AHEAD + set - w->row_bytes;
     int32_t lane_group[VL];
     for (int j = 0; j < VL; j++) lane_group[j] = s.block < w->group ? 0 : j * mv_lane_codes(bits) >> s.shift;
     s.lane_group = vi_load(lane_group);
     return s;
 }
 
+/* Asks for weights ahead of a block of outputs n..n+outs at input k. Four rows that are read side by side are asked for
+ * as one stream: memory gives most when it is asked in the order in which it lies. */
+INLINE void qv_ask(int bits, int outs, const lm_weight *w, const qv_shape *s, int64_t n, int64_t k) {
+    const uintptr_t at = (uintptr_t)w->data + (uintptr_t)n * w->row_bytes + s->ahead;
+    if (outs < QV_OUTS) {
+        UNROLL for (int o = 0; o < outs; o++)
+            _mm_prefetch((const char *)(at + (uintptr_t)o * w->row_bytes + (uintptr_t)(k * bits / 8)), _MM_HINT_T0);
+        return;
+    }
+    const int bytes = outs * VL * mv_lane_codes(bits) * bits / 8;
+    UNROLL for (int i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)(at + (uintptr_t)(outs * k * bits / 8 + i)), _MM_HINT_T0);
+}
+
 /* One block at input k: joined lane sums times scale and step, onto sum. */
 INLINE void qv_add_block(int bits, int rows, int outs, const lm_weight *w, const qv_shape *s, const char *xp, int64_t n,
                          int64_t k, int64_t there, vi index, vf scale[QV_OUTS][MV_ROWS], vf sum[QV_OUTS][MV_ROWS]) {
+    qv_ask(bits, outs, w, s, n, k);
     UNROLL for (int o = 0; o < outs; o++) {
         const uint8_t *p = (const uint8_t *)w->data + (size_t)(n + o) * w->row_bytes + k * bits / 8;
-        _mm_prefetch((const char *)((uintptr_t)p + s->ahead), _MM_HINT_T0);
         const vi v = fx_load(p, bits, there * bits / 8);
         vi high[MV_ROWS], low[MV_ROWS];
         UNROLL for (int r = 0; r < rows; r++) high[r] = low[r] = vi_zero();
@@ -190,8 +128,10 @@ INLINE void qv_rows(int bits, int rows, int outs, const lm_weight *w, const qv_s
 INLINE void qv_some(int bits, const lm_weight *w, const qv_shape *s, const char *x, int64_t m, int64_t n0, int64_t n1,
                     float *y, int64_t ldy) {
 #define ROWS(rows)                                             \
-    if (rows == 1 && s->outs > 1)                              \
+    if (rows == 1 && s->outs == QV_OUTS)                       \
         qv_rows(bits, rows, QV_OUTS, w, s, x, n0, n1, y, ldy); \
+    else if (rows == 1 && s->outs == 2)                        \
+        qv_rows(bits, rows, 2, w, s, x, n0, n1, y, ldy);       \
     else                                                       \
         qv_rows(bits, rows, 1, w, s, x, n0, n1, y, ldy)
     MV_NEXT_ROWS(m, ROWS)
