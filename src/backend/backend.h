@@ -30,7 +30,7 @@ typedef struct lm_attn_shape {
 } lm_attn_shape;
 
 /** Rows of one sequence in a step: rows [row, row+n) of the step's arrays. blocks[i] points at the sequence's i-th
- * block of LM_KV_BLOCK positions for the layer at hand: kv_heads times { K transposed [D][256], V [256][D] }, or,
+ * block of LM_KV_BLOCK positions for the layer at hand: kv_heads times { K in strips [256/64][D][64], V [256][D] }, or,
  * quantized, kv_heads times what kernels/kvq.h lays out with scales of kv_dtype. */
 typedef struct lm_attn_segment {
     void *const *blocks; /* host array of block base pointers */

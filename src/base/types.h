@@ -81,10 +81,11 @@ typedef struct lm_kvq {
 } lm_kvq;
 
 #define LM_KV_BLOCK 256 /* positions of one key/value block; also the chunk of every sum over positions */
+#define LM_KV_STRIP 64  /* positions whose keys lie together, transposed: a block of keys is [256/64][D][64] */
 
 /** Where dimension i of the key of position `pos` lies in a block of keys of head dimension d, in elements. */
 static inline size_t lm_kv_key_at(int32_t d, int32_t i, int32_t pos) {
-    (void)d;
-    return (size_t)i * LM_KV_BLOCK + (size_t)pos;
+    const size_t strip = (size_t)(pos / LM_KV_STRIP), within = (size_t)(pos % LM_KV_STRIP);
+    return (strip * (size_t)d + (size_t)i) * LM_KV_STRIP + within;
 }
 #endif

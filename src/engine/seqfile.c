@@ -25,7 +25,8 @@ static void move_rows(const lm_seq *s, int64_t layer, int64_t head, bool values,
         char *base = head_of(s, layer, head, p), *row = rows + (size_t)p * d * size;
         size_t at = (size_t)(p % LM_KV_BLOCK);
         for (size_t e = 0; e < d; e++) {
-            char *cell = values ? base + head_part(s) + (at * d + e) * size : base + (e * LM_KV_BLOCK + at) * size;
+            char *cell = values ? base + head_part(s) + (at * d + e) * size
+                                : base + lm_kv_key_at((int32_t)d, (int32_t)e, (int32_t)at) * size;
             if (to_rows)
                 memcpy(row + e * size, cell, size);
             else

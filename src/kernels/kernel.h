@@ -40,9 +40,9 @@ typedef struct lm_linear_impl {
 } lm_linear_impl;
 
 /* ---- op ATTN: one chunk of at most LM_KV_BLOCK positions for R query rows that share a key/value head --------
- * Keys lie transposed: kt[d*LM_KV_BLOCK + pos]; values by position: v[pos*D + d]; element type = the row's format
- * (F32, F16, BF16). Row r sees positions [0, limit[r]) of the chunk (0 <= limit <= LM_KV_BLOCK); limit 0: m = -inf,
- * l = 0, acc = 0. Positions past the largest limit are not read.
+ * Keys lie transposed in strips of LM_KV_STRIP positions: kt[lm_kv_key_at(D, d, pos)]; values by position:
+ * v[pos*D + d]; element type = the row's format (F32, F16, BF16). Row r sees positions [0, limit[r]) of the chunk
+ * (0 <= limit <= LM_KV_BLOCK); limit 0: m = -inf, l = 0, acc = 0. Positions past the largest limit are not read.
  *   s[p] = sum_d q[r,d] * k[p,d]  (q is already scaled);  m = max s;  e[p] = exp(s[p] - m);  l = sum e;
  *   acc[d] = sum_p e[p] * v[p,d]
  * Sums over d and over p run in an order fixed by D alone. */
@@ -91,7 +91,7 @@ typedef struct lm_row_impl {
 
 /* ---- op KV: stores one token's key and value of one head into a block (format = the block's element type) ----- */
 typedef struct lm_kv_impl {
-    /** k[D], v[D] to position pos: kt[d*LM_KV_BLOCK+pos], v[pos*D+d], rounded to nearest even. */
+    /** k[D], v[D] to position pos: kt[lm_kv_key_at(D, d, pos)], v[pos*D+d], rounded to nearest even. */
     void (*store)(void *kt, void *v, const float *key, const float *value, int32_t d, int32_t pos);
 } lm_kv_impl;
 

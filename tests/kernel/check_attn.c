@@ -30,7 +30,7 @@ static void outputs(check *c, attn_case *t, const lm_attn_impl *impl, int32_t r)
 /* Sets elements of position p of keys and values to x. */
 static void poison(attn_case *t, int32_t p, float x) {
     for (int32_t d = 0; d < t->a.d; d++) {
-        check_put(t->type, (void *)(uintptr_t)t->a.kt, (size_t)d * LM_KV_BLOCK + (size_t)p, x);
+        check_put(t->type, (void *)(uintptr_t)t->a.kt, lm_kv_key_at(t->a.d, d, p), x);
         check_put(t->type, (void *)(uintptr_t)t->a.v, (size_t)p * (size_t)t->a.d + (size_t)d, x);
     }
 }
@@ -115,11 +115,11 @@ static void row_bounds(const attn_case *t, int32_t r, const losses *loss, bounds
     for (int32_t p = 0; p < n; p++) {
         double sum = 0, size = 0, small = 0;
         for (int32_t d = 0; d < t->a.d; d++) {
-            double x = (double)t->a.q[r * t->a.ldq + d] *
-                       (double)check_get(t->type, t->a.kt, (size_t)d * LM_KV_BLOCK + (size_t)p);
+            double x =
+                (double)t->a.q[r * t->a.ldq + d] * (double)check_get(t->type, t->a.kt, lm_kv_key_at(t->a.d, d, p));
             sum += x, size += fabs(x);
             small += loss->least * (1 + fabs((double)t->a.q[r * t->a.ldq + d]) +
-                                    fabs((double)check_get(t->type, t->a.kt, (size_t)d * LM_KV_BLOCK + (size_t)p)));
+                                    fabs((double)check_get(t->type, t->a.kt, lm_kv_key_at(t->a.d, d, p))));
         }
         s[p] = sum;
         b->score[p] = (chain(t->a.d) + loss->input) * size + small + 0x1p-140;
@@ -144,7 +144,7 @@ static bool usable(const attn_case *t, int32_t r) { /* sums past float32 are not
         double size = 0;
         for (int32_t d = 0; d < t->a.d; d++)
             size += fabs((double)t->a.q[r * t->a.ldq + d] *
-                         (double)check_get(t->type, t->a.kt, (size_t)d * LM_KV_BLOCK + (size_t)p));
+                         (double)check_get(t->type, t->a.kt, lm_kv_key_at(t->a.d, d, p)));
         if (!(size < 1e37)) return false;
     }
     for (int32_t p = 0; p < t->a.limit[r]; p++)

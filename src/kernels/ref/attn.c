@@ -30,7 +30,7 @@ static inline void one_row(const lm_attn_args *a, int32_t r, double *s, load_fn 
     int32_t n = a->limit[r];
     for (int32_t p = 0; p < n; p++) s[p] = 0;
     for (int32_t d = 0; d < a->d; d++)
-        for (int32_t p = 0; p < n; p++) s[p] += (double)q[d] * (double)load(a->kt, (size_t)d * LM_KV_BLOCK + (size_t)p);
+        for (int32_t p = 0; p < n; p++) s[p] += (double)q[d] * (double)load(a->kt, lm_kv_key_at(a->d, d, p));
     for (int32_t p = 0; p < n; p++) max = (float)s[p] > max ? (float)s[p] : max;
     for (int32_t d = 0; d < a->d; d++) total[d] = 0;
     for (int32_t p = 0; p < n; p++) {

@@ -6,7 +6,7 @@
 
 static void store_f32(void *kt, void *v, const float *key, const float *value, int32_t d, int32_t pos) {
     for (int32_t i = 0; i < d; i++) {
-        memcpy((char *)kt + 4 * ((size_t)i * LM_KV_BLOCK + (size_t)pos), key + i, 4);
+        memcpy((char *)kt + 4 * lm_kv_key_at(d, i, pos), key + i, 4);
         memcpy((char *)v + 4 * ((size_t)pos * (size_t)d + (size_t)i), value + i, 4);
     }
 }
@@ -15,7 +15,7 @@ static inline void store_16(void *kt, void *v, const float *key, const float *va
                             uint16_t (*convert)(float)) {
     for (int32_t i = 0; i < d; i++) {
         uint16_t k = convert(key[i]), u = convert(value[i]);
-        memcpy((char *)kt + 2 * ((size_t)i * LM_KV_BLOCK + (size_t)pos), &k, 2);
+        memcpy((char *)kt + 2 * lm_kv_key_at(d, i, pos), &k, 2);
         memcpy((char *)v + 2 * ((size_t)pos * (size_t)d + (size_t)i), &u, 2);
     }
 }

@@ -22,7 +22,7 @@
 #define MANY_ROWS 16                     /* from here on widening the block once is cheaper */
 #define ROW_BLOCK (8 * MR_MAX)           /* rows whose scores are held at once: 48 KiB, within a second-level cache */
 #define LINE 64                          /* bytes of a cache line */
-#define KEYS_AHEAD 16                    /* rows of keys: of 4, 8, 16 and 32 the fastest by a tenth */
+_Static_assert(LM_KV_STRIP % PANEL == 0, "panels of keys lie within a strip");
 #define INLINE static inline __attribute__((always_inline))
 /* Tiles must be unrolled to live in registers. Sanitizers' checks in unrolled tiles take compilers minutes: not there.
  */
@@ -52,15 +52,21 @@ INLINE vf load_elems(elem type, const char *p, int32_t n) {
     return type == F16 ? vf_from_f16(h) : vf_from_bf16(h);
 }
 
+/* Bytes that will be wanted soon, fetched into the cache while a product runs: `bytes` at each k, from `at` on, and
+ * from k = turn on from `then` on. */
+typedef struct fetch {
+    const char *at, *then; /* NULL: nothing */
+    int32_t bytes, turn;
+} fetch;
+
 typedef struct product {
     const float *a; /* [mr, k] */
     const char *b;  /* [k, n] elements of the tile's type */
     float *c;       /* [mr, n] */
     int64_t lda, ldb, ldc;
     int32_t k;
-    bool resume;         /* go on from what c holds */
-    const char *ahead;   /* bytes that will be wanted soon: ahead_bytes of them are fetched into the cache at each k */
-    int32_t ahead_bytes; /* 0: none */
+    bool resume;        /* go on from what c holds */
+    const fetch *ahead; /* or NULL */
 } product;
 typedef void (*tile_fn)(const product *p, int32_t column, int32_t lanes);
 
@@ -77,10 +83,14 @@ INLINE void tile(const product *p, int32_t column, int32_t lanes, elem type, int
             sum[r][j] = !p->resume ? vf_zero() : lanes == VF_LANES ? vf_load(from) : vf_load_n(from, lanes);
         }
     }
-    const char *ahead = p->ahead;
-    const int32_t ahead_bytes = p->ahead_bytes;
+    fetch ahead = {.turn = -1};
+    if (p->ahead && column == 0) ahead = *p->ahead; /* a product's first tile fetches for all */
     for (int32_t k = 0; k < p->k; k++, b += ldb, a++) {
-        for (const char *end = ahead + ahead_bytes; ahead < end; ahead += LINE) __builtin_prefetch(ahead, 0, 3);
+        if (k == ahead.turn) ahead.at = ahead.then;
+        if (ahead.at) {
+            for (int32_t i = 0; i < ahead.bytes; i += LINE) __builtin_prefetch(ahead.at + i, 0, 3);
+            ahead.at += ahead.bytes;
+        }
         if (mr <= MR_WIDE) { /* few rows: hold their factors, let the columns pass */
             vf factor[MR_WIDE];
             UNROLL for (int r = 0; r < mr; r++) factor[r] = vf_set1(a[r * lda]);
@@ -197,14 +207,17 @@ static void softmax(float *s, int32_t n, float *max_out, float *sum_out) {
 
 /* Columns [column, column + n) of acc for one group: the positions that all rows see together, then each row's own. */
 static void weigh_values(const tile_set tiles, const lm_attn_args *a, const group *g, const float *e, const char *v,
-                         int64_t ldv, size_t row_bytes, int32_t column, int32_t n) {
-    product p = {e, v, a->acc + (int64_t)g->first * a->d + column, LM_KV_BLOCK, ldv, a->d, g->least, false, NULL, 0};
-    if (g->first == 0 && column == 0) { /* a line of the next keys a position: their first rows find nobody ahead */
-        p.ahead = a->next;
-        p.ahead_bytes = a->next ? LINE : 0;
-    }
+                         int64_t ldv, size_t row_bytes, int32_t column, int32_t n, const fetch *ahead) {
+    product p = {.a = e,
+                 .b = v,
+                 .c = a->acc + (int64_t)g->first * a->d + column,
+                 .lda = LM_KV_BLOCK,
+                 .ldb = ldv,
+                 .ldc = a->d,
+                 .k = g->least,
+                 .ahead = ahead};
     multiply(tiles, g->count, &p, n);
-    p.ahead_bytes = 0;
+    p.ahead = NULL;
     p.resume = true;
     for (int32_t r = 0; r < g->count; r++) {
         p.k = a->limit[g->first + r] - g->least;
@@ -229,47 +242,50 @@ static int32_t largest_limit(const lm_attn_args *a) {
     return most;
 }
 
-/* What product p at column `pos` of the keys should fetch: a tile reads a short piece of each row of keys, which no
- * hardware prefetcher follows. So the first columns fetch whole rows of keys a little ahead of themselves, and the
- * columns after them fetch the values in equal parts. */
-INLINE void fetch_ahead(const lm_attn_args *a, product *p, size_t size, int32_t pos, int32_t step, int32_t most) {
-    const int32_t key_bytes = LM_KV_BLOCK * (int32_t)size, value_bytes = most * a->d * (int32_t)size;
-    if (pos == 0) {
-        p->ahead = (const char *)a->kt + (size_t)KEYS_AHEAD * (size_t)key_bytes;
-        p->ahead_bytes = key_bytes;
-    } else {
-        const int32_t parts = (most + step - 1) / step - 1, part = pos / step - 1;
-        const int32_t each = round_up((value_bytes / parts + a->d - 1) / a->d, LINE);
-        p->ahead = (const char *)a->v + (size_t)part * (size_t)each * (size_t)a->d;
-        p->ahead_bytes = each;
-    }
+/* Keys in strips and the values behind them are one stream, read once. While a strip is multiplied the next one is
+ * fetched, then as many values, and while values are weighed the values that far ahead, then the next call's keys. */
+INLINE fetch keys_ahead(const lm_attn_args *a, size_t size, int32_t strip, int32_t most) {
+    const char *next = (const char *)a->kt + lm_kv_key_at(a->d, 0, strip + LM_KV_STRIP) * size;
+    return (fetch){.at = strip + LM_KV_STRIP < most ? next : a->v, .bytes = LM_KV_STRIP * (int32_t)size, .turn = -1};
+}
+INLINE fetch values_ahead(const lm_attn_args *a, size_t size, int32_t seen) {
+    const size_t row = (size_t)a->d * size;
+    const int32_t left = seen - LM_KV_STRIP;
+    return (fetch){(const char *)a->v + LM_KV_STRIP * row, a->next, (int32_t)row, left > 0 ? left : 0};
+}
+
+/* Scores of all rows against the keys of one strip. */
+INLINE void strip_scores(const lm_attn_args *a, elem type, const tile_set tiles, int32_t strip, int32_t most,
+                         float *s) {
+    const size_t size = elem_bytes(type);
+    const int32_t wide = VF_LANES << (a->r <= MR_WIDE ? NV_WIDE_LOG2 : NV_TALL_LOG2), step = min32(wide, LM_KV_STRIP);
+    const fetch ahead = keys_ahead(a, size, strip, most);
+    for (int32_t pos = strip; pos < min32(most, strip + LM_KV_STRIP); pos += step)
+        for (int32_t r = 0; r < a->r;) {
+            group g = next_group(a, r, a->r);
+            product p = {.a = a->q + r * a->ldq,
+                         .b = (const char *)a->kt + lm_kv_key_at(a->d, 0, pos) * size,
+                         .c = s + (int64_t)r * LM_KV_BLOCK + pos,
+                         .lda = a->ldq,
+                         .ldb = LM_KV_STRIP,
+                         .ldc = LM_KV_BLOCK,
+                         .k = a->d};
+            if (r == 0 && pos == strip) p.ahead = &ahead;
+            if (g.most > pos) multiply(tiles, g.count, &p, min32(g.most - pos, step));
+            r += g.count;
+        }
 }
 
 static void few_rows(const lm_attn_args *a, elem type, const tile_set tiles, float *s) {
     const size_t size = elem_bytes(type);
-    const int32_t most = largest_limit(a), step = VF_LANES << (a->r <= MR_WIDE ? NV_WIDE_LOG2 : NV_TALL_LOG2);
-    for (int32_t pos = 0; pos < most; pos += step)
-        for (int32_t r = 0; r < a->r;) {
-            group g = next_group(a, r, a->r);
-            product p = {a->q + r * a->ldq,
-                         (const char *)a->kt + (size_t)pos * size,
-                         s + (int64_t)r * LM_KV_BLOCK + pos,
-                         a->ldq,
-                         LM_KV_BLOCK,
-                         LM_KV_BLOCK,
-                         a->d,
-                         false,
-                         NULL,
-                         0};
-            if (r == 0) fetch_ahead(a, &p, size, pos, step, most);
-            if (g.most > pos) multiply(tiles, g.count, &p, min32(g.most - pos, step));
-            r += g.count;
-        }
+    const int32_t most = largest_limit(a);
+    for (int32_t strip = 0; strip < most; strip += LM_KV_STRIP) strip_scores(a, type, tiles, strip, most, s);
     for (int32_t r = 0; r < a->r; r++) softmax(s + (int64_t)r * LM_KV_BLOCK, a->limit[r], &a->m[r], &a->l[r]);
     for (int32_t r = 0; r < a->r;) {
         group g = next_group(a, r, a->r);
-        weigh_values(tiles, a, &g, s + (int64_t)r * LM_KV_BLOCK, (const char *)a->v, a->d, (size_t)a->d * size, 0,
-                     a->d);
+        const fetch ahead = values_ahead(a, size, g.least);
+        weigh_values(tiles, a, &g, s + (int64_t)r * LM_KV_BLOCK, (const char *)a->v, a->d, (size_t)a->d * size, 0, a->d,
+                     r == 0 ? &ahead : NULL);
         r += g.count;
     }
 }
@@ -298,30 +314,30 @@ static void row_block(const lm_attn_args *a, int32_t first, int32_t end, const f
     for (int32_t pos = 0; pos < LM_KV_BLOCK; pos += PANEL, k += (int64_t)a->d * PANEL)
         for (const group *g = groups; g < groups + count; g++) {
             if (g->most <= pos) continue;
-            product p = {a->q + g->first * a->ldq,
-                         (const char *)k,
-                         s + (int64_t)(g->first - first) * LM_KV_BLOCK + pos,
-                         a->ldq,
-                         PANEL,
-                         LM_KV_BLOCK,
-                         a->d,
-                         false,
-                         NULL,
-                         0};
+            product p = {.a = a->q + g->first * a->ldq,
+                         .b = (const char *)k,
+                         .c = s + (int64_t)(g->first - first) * LM_KV_BLOCK + pos,
+                         .lda = a->ldq,
+                         .ldb = PANEL,
+                         .ldc = LM_KV_BLOCK,
+                         .k = a->d};
             multiply(tiles_F32, g->count, &p, round_up(min32(g->most - pos, PANEL), VF_LANES));
         }
     for (int32_t r = first; r < end; r++)
         softmax(s + (int64_t)(r - first) * LM_KV_BLOCK, a->limit[r], &a->m[r], &a->l[r]);
+    const fetch next = {a->next, NULL, LINE, -1}; /* a line of the next keys a position */
     for (int32_t d = 0; d < a->d; d += PANEL, v += (int64_t)LM_KV_BLOCK * PANEL)
         for (const group *g = groups; g < groups + count; g++)
             weigh_values(tiles_F32, a, g, s + (int64_t)(g->first - first) * LM_KV_BLOCK, (const char *)v, PANEL,
-                         PANEL * sizeof(float), d, min32(PANEL, a->d - d));
+                         PANEL * sizeof(float), d, min32(PANEL, a->d - d), d == 0 && g->first == 0 ? &next : NULL);
 }
 
 INLINE void many_rows(const lm_attn_args *a, elem type, float *scratch) {
     const int32_t most = largest_limit(a);
     float *s = scratch, *k = s + ROW_BLOCK * LM_KV_BLOCK, *v = k + (int64_t)a->d * LM_KV_BLOCK;
-    widen(type, (const char *)a->kt, a->d, most, LM_KV_BLOCK, k, (int64_t)a->d * PANEL);
+    for (int32_t strip = 0; strip < most; strip += LM_KV_STRIP)
+        widen(type, (const char *)a->kt + lm_kv_key_at(a->d, 0, strip) * elem_bytes(type), a->d,
+              min32(most - strip, LM_KV_STRIP), LM_KV_STRIP, k + (int64_t)strip * a->d, (int64_t)a->d * PANEL);
     widen(type, (const char *)a->v, most, a->d, a->d, v, (int64_t)LM_KV_BLOCK * PANEL);
     for (int32_t r = 0; r < a->r; r += ROW_BLOCK) row_block(a, r, min32(r + ROW_BLOCK, a->r), k, v, s);
 }

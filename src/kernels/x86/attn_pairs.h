@@ -22,6 +22,7 @@
 #define A_STRIDE LM_KV_BLOCK           /* halves from row to row of packed queries and of e: a block of dimensions */
 #define AHEAD 4096                     /* bytes by which packing asks for keys and values ahead */
 #define PANELS_KEYS (LM_KV_BLOCK / NR) /* panels of keys */
+_Static_assert(LM_KV_STRIP % NR == 0, "panels of keys lie within a strip");
 
 /* A packed factor: rows of halves (queries, e) or panels of words (keys, values), and what rounding left over. */
 typedef struct left {
@@ -98,16 +99,17 @@ INLINE right panel_at(bool split, right p, size_t word) {
  * [PANELS_KEYS][stride][NR]. */
 INLINE void pack_keys(bool split, const lm_attn_args *a, int32_t from, int32_t end, int32_t most, right to,
                       int32_t stride) {
-    for (int32_t i = from; i < end; i++)
-        for (int32_t pos = 0; pos < most; pos += NR) {
-            const uint16_t *row = (const uint16_t *)a->kt + (size_t)i * 2 * LM_KV_BLOCK + (size_t)pos;
-            _mm_prefetch((const char *)row + AHEAD, _MM_HINT_T0);
-            _mm_prefetch((const char *)(row + LM_KV_BLOCK) + AHEAD, _MM_HINT_T0);
-            vi even = 2 * i < a->d ? vi_load(row) : vi_zero();
-            vi odd = 2 * i + 1 < a->d ? vi_load(row + LM_KV_BLOCK) : vi_zero();
-            pack_pairs(split, even, odd,
-                       panel_at(split, to, ((size_t)(pos / NR) * (size_t)stride + (size_t)(i - from)) * NR));
-        }
+    for (int32_t strip = 0; strip < most; strip += LM_KV_STRIP)
+        for (int32_t i = from; i < end; i++)
+            for (int32_t pos = strip; pos < at_most(most, strip + LM_KV_STRIP); pos += NR) {
+                const uint16_t *row = (const uint16_t *)a->kt + lm_kv_key_at(a->d, 2 * i, pos);
+                _mm_prefetch((const char *)row + AHEAD, _MM_HINT_T0);
+                _mm_prefetch((const char *)(row + LM_KV_STRIP) + AHEAD, _MM_HINT_T0);
+                vi even = 2 * i < a->d ? vi_load(row) : vi_zero();
+                vi odd = 2 * i + 1 < a->d ? vi_load(row + LM_KV_STRIP) : vi_zero();
+                pack_pairs(split, even, odd,
+                           panel_at(split, to, ((size_t)(pos / NR) * (size_t)stride + (size_t)(i - from)) * NR));
+            }
 }
 
 /* Pairs of positions [from, end) of the values, zeros from position `most` on, to [d/NR][stride][NR]. Whether those of
