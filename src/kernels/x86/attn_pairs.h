@@ -209,8 +209,7 @@ INLINE float largest_score(const float *s, int32_t n) {
 
 /* Scores s[0..n), in units of log2, to e in their place, zeros up to `end` (a multiple of 32). A lane of the sum takes
  * its columns in order. */
-INLINE void softmax_row(bool split, float *s, int32_t n, int32_t end, float *max_out, float *sum_out) {
-    const float max = largest_score(s, n);
+INLINE float softmax_row(bool split, float *s, int32_t n, int32_t end, float max) {
     const vf shift = vf_set1(max);
     vf sum = vf_zero();
     int32_t p = 0;
@@ -231,8 +230,7 @@ INLINE void softmax_row(bool split, float *s, int32_t n, int32_t end, float *max
         }
         put_pairs(split, x[0], x[1], s + p, s + p + VL);
     }
-    *max_out = max * LN2;
-    *sum_out = vf_sum(sum);
+    return vf_sum(sum);
 }
 
 /* ---- a call ---- */
@@ -247,9 +245,13 @@ INLINE void pairs_group(bool split, const lm_attn_args *a, const pairs_scratch *
     for (int32_t pos = 0; pos < most; pos += NR)
         product_scores(split, count, pairs, q, panel_at(split, w->k, (size_t)(pos / NR) * (size_t)pairs * NR),
                        w->s + pos, LM_KV_BLOCK);
-    for (int32_t r = 0; r < count; r++)
-        softmax_row(split, w->s + (size_t)r * LM_KV_BLOCK, a->limit[first + r], (2 * seen + 31) / 32 * 32,
-                    &a->m[first + r], &a->l[first + r]);
+    /* all maxima first: a row's e would wait for its own */
+    float max[PAIRS_MR];
+    for (int32_t r = 0; r < count; r++) max[r] = largest_score(w->s + (size_t)r * LM_KV_BLOCK, a->limit[first + r]);
+    for (int32_t r = 0; r < count; r++) {
+        a->m[first + r] = max[r] * LN2;
+        a->l[first + r] = softmax_row(split, w->s + (size_t)r * LM_KV_BLOCK, a->limit[first + r], 2 * seen, max[r]);
+    }
     const size_t row = LM_KV_BLOCK * sizeof(float);
     const left e = {(const char *)w->s, (const char *)(w->s + VL), row, E_STEP, BLOCK * row};
     for (int32_t c = 0; c < a->d; c += NR)
