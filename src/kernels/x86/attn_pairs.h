@@ -304,5 +304,5 @@ static void pairs_merge(float *to, float a, const float *from, float b, int64_t 
     static void chunk##suffix(const lm_attn_args *a, void *scratch) { \
         pairs_chunk(split, a, scratch);                               \
     }                                                                 \
-    const lm_attn_impl symbol = {scratch_bytes##suffix, chunk##suffix, pairs_merge}
+    const lm_attn_impl symbol = {scratch_bytes##suffix, chunk##suffix, pairs_merge, PAIRS_ROWS}
 #endif

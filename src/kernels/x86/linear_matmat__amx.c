@@ -5,14 +5,14 @@
  *   2^-16 of each product, is below that of float16 inputs. For float16 weights.
  *
  * Activations: blocks of 16 rows, [k/32][16][32] bfloat16: a tile each. Weights: panels of panel_bf16.h, BP_KC inputs
- * of up to PANELS_N * NR outputs in the second-level cache. 2 x 2 tiles of sums: 4 loads for 4 products. Every output:
- * one chain per block of BP_KC inputs, the blocks added in order; so M and the split of N leave no trace in the bits.
- */
+ * of up to PANELS_N * NR outputs in the second-level cache. 2 x 2 tiles of sums: 4 loads for 4 products. Every output
+ * is one chain over all inputs, kept in y between passes; so M and the split of N leave no trace in the bits. */
 #if defined(__x86_64__)
 #include "kernels/x86/panel_bf16.h"
 #include "kernels/x86/tiles.h"
 
-#define PANELS_N 16 /* panels dequantized together */
+#define PANELS_N 16     /* panels dequantized together */
+#define N_PASS (4 * NR) /* of a task: few, so that a core that another guest slows down takes fewer of them */
 #define TILE_HALVES (BLOCK * 32)
 
 typedef struct amx_scratch {
@@ -211,7 +211,7 @@ INLINE void run(bool split, lm_format format, const lm_weight *w, const void *xp
         run(split, LM_FORMAT_##FORMAT, w, xp, m, n0, n1, y, ldy, scratch);                                          \
     }                                                                                                               \
     const lm_linear_impl lm_matmat_##name##suffix##__amx = {                                                        \
-        NR, BLOCK, prep_bytes##suffix, prep##suffix, scratch_bytes, run_##name##suffix, PANELS_N * NR}
+        NR, BLOCK, prep_bytes##suffix, prep##suffix, scratch_bytes, run_##name##suffix, N_PASS}
 
 LM_MATMAT_AMX(BF16, bf16, , false);
 LM_MATMAT_AMX(F16, f16, _split, true);
