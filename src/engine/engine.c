@@ -12,6 +12,9 @@
 #define ACTIVATION_BYTES ((size_t)88 << 20) /* activations of one slice are planned to stay below this */
 #define LOGITS_BYTES ((size_t)16 << 20)     /* logits computed at once */
 #define MAX_SLICE 2048
+/* Activations of so many rows come from caches and unpacking weights for them costs little. Experts want more: each
+ * sees a few percent of them. */
+#define DENSE_SLICE 512
 
 lm_engine_options lm_engine_options_default(void) {
     return (lm_engine_options){.device = "cpu", .use_mmap = true};
@@ -62,6 +65,7 @@ static lm_status plan_slices(lm_engine *e, lm_error *err) {
     if (rows <= 0) {
         rows = (int64_t)(activations / row) / 64 * 64;
         if (rows < 64) rows = 64;
+        if (!e->model->h.experts && rows > DENSE_SLICE) rows = DENSE_SLICE;
     }
     if (rows > MAX_SLICE) rows = MAX_SLICE;
     LM_TRY(lm_workspace_create(e->model, rows, &e->work, err));

@@ -65,6 +65,8 @@ typedef struct lm_attn_impl {
     /** to = to * a + from * b, n elements; both products and their sum are rounded, so that all rows give the same
      * bits. a = 0: to is not read, to = from * b. */
     void (*merge)(float *to, float a, const float *from, float b, int64_t n);
+    /** Query rows of a call that a block's preparation is worth: a wish for prompts; 0: few dozens are enough. */
+    int rows;
 } lm_attn_impl;
 
 /* ---- op ATTNQ: the same lm_attn_impl over quantized keys and values (kvq.h): element = scale * code + bias, exact.

@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define TILE_ROWS 96 /* query rows of a tile: enough that widening or packing a block for them costs little */
+#define TILE_ROWS 96 /* query rows of a tile unless the kernel wishes more: widening a block for them costs little */
 #define FEW_ROWS 15  /* up to here the float32 rows, which read a block as it is, are faster than any that pack it */
 
 /* ---------------------------------------------------------------- queries */
@@ -375,7 +375,12 @@ lm_status cpu_attention(lm_backend *b, const lm_attn_shape *s, const float *q, i
     int64_t longest = 0;
     for (int i = 0; i < n_segments; i++)
         if (segments[i].n > longest) longest = segments[i].n;
-    j.tile_rows = TILE_ROWS / j.group < 1 ? 1 : TILE_ROWS / j.group;
+    int rows = 0;
+    for (int i = 0; i < n_segments; i++)
+        if (segments[i].n * j.group > TILE_ROWS && impl_of(c, segments[i].kv_dtype, TILE_ROWS)->rows > rows)
+            rows = impl_of(c, segments[i].kv_dtype, TILE_ROWS)->rows;
+    if (!rows) rows = TILE_ROWS;
+    j.tile_rows = rows / j.group < 1 ? 1 : rows / j.group;
     if (j.tile_rows > longest) j.tile_rows = longest;
     if (longest == 0) return LM_OK;
     for (int i = 0; i < n_segments; i++) j.n_tiles += (segments[i].n + j.tile_rows - 1) / j.tile_rows * s->kv_heads;

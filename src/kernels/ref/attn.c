@@ -54,7 +54,7 @@ static void merge(float *to, float a, const float *from, float b, int64_t n) {
     static void chunk_##type(const lm_attn_args *a, void *scratch) {            \
         for (int32_t r = 0; r < a->r; r++) one_row(a, r, scratch, load_##type); \
     }                                                                           \
-    const lm_attn_impl lm_attn_##type##__scalar = {scratch_bytes, chunk_##type, merge}
+    const lm_attn_impl lm_attn_##type##__scalar = {scratch_bytes, chunk_##type, merge, 0}
 DEFINE_ATTN(f32);
 DEFINE_ATTN(f16);
 DEFINE_ATTN(bf16);

@@ -367,5 +367,5 @@ static void merge(float *to, float a, const float *from, float b, int64_t n) {
         else                                                         \
             few_rows(a, type, tiles_##type, scratch);                \
     }                                                                \
-    const lm_attn_impl symbol = {scratch_bytes, chunk_##type, merge};
+    const lm_attn_impl symbol = {scratch_bytes, chunk_##type, merge, 0};
 #endif

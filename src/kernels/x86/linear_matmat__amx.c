@@ -5,19 +5,19 @@
  *   2^-16 of each product, is below that of float16 inputs. For float16 weights.
  *
  * Activations: blocks of 16 rows, [k/32][16][32] bfloat16: a tile each. Weights: panels of panel_bf16.h, BP_KC inputs
- * of up to PANELS_N * NR outputs in the second-level cache. 2 x 2 tiles of sums: 4 loads for 4 products. Every output:
- * one chain per block of BP_KC inputs, the blocks added in order; so M and the split of N leave no trace in the bits.
- */
+ * of up to PANELS_N * NR outputs in the second-level cache. 2 x 2 tiles of sums: 4 loads for 4 products. Every output
+ * is one chain over all inputs, kept in y between passes; so M and the split of N leave no trace in the bits. */
 #if defined(__x86_64__)
 #include "kernels/x86/panel_bf16.h"
 #include "kernels/x86/tiles.h"
 
-#define PANELS_N 16 /* panels dequantized together */
+#define PANELS_N 16     /* panels dequantized together */
+#define N_PASS (4 * NR) /* of a task: few, so that a core that another guest slows down takes fewer of them */
 #define TILE_HALVES (BLOCK * 32)
 
 typedef struct amx_scratch {
     _Alignas(64) uint32_t panel[2][PANELS_N][BP_KC / 2 * NR];
-    _Alignas(64) float sums[2][4][BLOCK * VL];
+    _Alignas(64) float edge[2 * BLOCK * NR]; /* sums of fewer rows or outputs than tiles have */
     bp_words words;
 } amx_scratch;
 
@@ -46,8 +46,8 @@ static size_t scratch_bytes(const lm_weight *w, int64_t m) {
 
 /* Rows that are missing become zeros: their products are never stored. */
 INLINE void prep_block(const float *x, int64_t ldx, int64_t rows, int64_t k, uint16_t *high, uint16_t *low) {
-    for (int64_t k0 = 0; k0 < k; k0 += 32)
-        for (int64_t r = 0; r < BLOCK; r++) {
+    for (int64_t r = 0; r < BLOCK; r++)
+        for (int64_t k0 = 0; k0 < k; k0 += 32) {
             const float *from = x + r * ldx + k0;
             size_t at = (size_t)(k0 / 32) * TILE_HALVES + (size_t)r * 32;
             vf a = vf_zero(), b = vf_zero();
@@ -95,13 +95,36 @@ INLINE void multiply(bool two) {
     }
 }
 
-/* sums of `steps` x 32 inputs. high, low: activations' parts; next: halves to the second block of rows. */
+/* Sums to begin with: zeros, or those of the inputs before. */
+INLINE void begin(bool two, bool add, const float *c, int64_t ldc) {
+    const size_t row = (size_t)ldc * sizeof(float);
+    if (!add) {
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_ZERO(2);
+        TILE_ZERO(3);
+        return;
+    }
+    TILE_LOAD(0, c, row);
+    TILE_LOAD(1, c + VL, row);
+    if (two) {
+        TILE_LOAD(2, c + BLOCK * ldc, row);
+        TILE_LOAD(3, c + BLOCK * ldc + VL, row);
+    }
+}
+INLINE void end(bool two, float *c, int64_t ldc) {
+    const size_t row = (size_t)ldc * sizeof(float);
+    TILE_STORE(0, c, row);
+    TILE_STORE(1, c + VL, row);
+    if (two) {
+        TILE_STORE(2, c + BLOCK * ldc, row);
+        TILE_STORE(3, c + BLOCK * ldc + VL, row);
+    }
+}
+
+/* `steps` x 32 inputs onto the sums. high, low: activations' parts; next: halves to the second block of rows. */
 INLINE void inner(bool split, bool two, int64_t steps, const uint16_t *high, const uint16_t *low, size_t next,
-                  const uint32_t *panel, const uint32_t *rest, float sums[4][BLOCK * VL]) {
-    TILE_ZERO(0);
-    TILE_ZERO(1);
-    TILE_ZERO(2);
-    TILE_ZERO(3);
+                  const uint32_t *panel, const uint32_t *rest) {
     for (int64_t i = 0; i < steps; i++) {
         load_panel(panel + i * BLOCK * NR);
         if (split) {
@@ -115,25 +138,13 @@ INLINE void inner(bool split, bool two, int64_t steps, const uint16_t *high, con
             multiply(two);
         }
     }
-    TILE_STORE(0, sums[0], 64);
-    TILE_STORE(1, sums[1], 64);
-    if (two) {
-        TILE_STORE(2, sums[2], 64);
-        TILE_STORE(3, sums[3], 64);
-    }
 }
 
-/* y[rows, cols] (+)= sums of one block of inputs, then those of the next if there is one */
-static void put(const amx_scratch *s, int64_t rows, int64_t cols, float *y, int64_t ldy, bool add, bool more) {
+/* y[rows, cols] to the edge's buffer, or back. */
+static void copy_edge(float *to, int64_t ldt, const float *from, int64_t ldf, int64_t rows, int64_t cols) {
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < cols; c += VL) {
-            const int64_t tile = r / BLOCK * 2 + c / VL, at = r % BLOCK * VL;
-            vf v = vf_load(s->sums[0][tile] + at);
-            float *to = y + r * ldy + c;
-            if (add) v = vf_add(vf_load_n(to, cols - c), v);
-            if (more) v = vf_add(v, vf_load(s->sums[1][tile] + at));
-            vf_store_n(to, v, cols - c);
-        }
+        for (int64_t c = 0; c < cols; c += VL)
+            vf_store_n(to + r * ldt + c, vf_load_n(from + r * ldf + c, cols - c), cols - c);
 }
 
 static int64_t at_most(int64_t a, int64_t b) {
@@ -146,9 +157,22 @@ INLINE void unpack(bool split, lm_format format, const lm_weight *w, int64_t n, 
     const int64_t kc = at_most(w->k - k0, BP_KC);
     for (int64_t at = n; at < end; at += VL) {
         const size_t to = (size_t)((at - n) / VL % 2) * VL;
-        bp_strip(w, format, at, n1 - 1, k0, kc, &s->words, s->panel[part][(at - n) / NR] + to,
+        bp_strip(w, format, !split, at, n1 - 1, k0, kc, &s->words, s->panel[part][(at - n) / NR] + to,
                  split ? s->panel[1][(at - n) / NR] + to : NULL);
     }
+}
+
+/* Inputs [k0, k0 + kc) of rows i and on, panel p. */
+INLINE void block(bool split, bool two, const lm_weight *w, const uint16_t *high, const uint16_t *low, int64_t i,
+                  int64_t k0, int64_t kc, int64_t p, const amx_scratch *s, bool add, float *c, int64_t ldc) {
+    const size_t next = block_halves(w), from = next * (size_t)(i / BLOCK);
+    begin(two, add, c, ldc);
+    for (int part = 0; part * BP_KC < kc; part++) {
+        const int64_t k = k0 + part * BP_KC, steps = (at_most(kc - part * BP_KC, BP_KC) + 31) / 32;
+        const size_t at = from + (size_t)(k / 32) * TILE_HALVES;
+        inner(split, two, steps, high + at, low + at, next, s->panel[part][p], s->panel[1][p]);
+    }
+    end(two, c, ldc);
 }
 
 /* Activations pass once per PANELS_N panels and, unless split takes the room, two blocks of inputs: where they come
@@ -156,27 +180,26 @@ INLINE void unpack(bool split, lm_format format, const lm_weight *w, int64_t n, 
 INLINE void run(bool split, lm_format format, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1,
                 float *y, int64_t ldy, void *scratch) {
     amx_scratch *s = scratch;
-    const size_t next = block_halves(w);
-    const uint16_t *high = xp, *low = high + next * blocks_of(m);
+    const uint16_t *high = xp, *low = high + block_halves(w) * blocks_of(m);
     const int64_t pass = split ? BP_KC : 2 * BP_KC;
     tiles_begin(16);
     for (int64_t n = n0; n < n1; n += PANELS_N * NR)
         for (int64_t k0 = 0; k0 < w->k; k0 += pass) {
-            const int64_t end = at_most(n1, n + PANELS_N * NR);
-            const int blocks = !split && w->k - k0 > BP_KC ? 2 : 1;
-            for (int j = 0; j < blocks; j++) unpack(split, format, w, n, end, n1, k0 + j * BP_KC, j, s);
+            const int64_t last = at_most(n1, n + PANELS_N * NR), kc = at_most(w->k - k0, pass);
+            for (int part = 0; part * BP_KC < kc; part++)
+                unpack(split, format, w, n, last, n1, k0 + part * BP_KC, part, s);
             for (int64_t i = 0; i < m; i += 2 * BLOCK)
-                for (int64_t p = n; p < end; p += NR) {
-                    for (int j = 0; j < blocks; j++) {
-                        const int64_t k = k0 + j * BP_KC, steps = (at_most(w->k - k, BP_KC) + 31) / 32;
-                        const size_t from = next * (size_t)(i / BLOCK) + (size_t)(k / 32) * TILE_HALVES;
-                        const uint32_t *panel = s->panel[j][(p - n) / NR], *rest = s->panel[1][(p - n) / NR];
-                        if (m - i > BLOCK)
-                            inner(split, true, steps, high + from, low + from, next, panel, rest, s->sums[j]);
-                        else
-                            inner(split, false, steps, high + from, low + from, next, panel, rest, s->sums[j]);
-                    }
-                    put(s, at_most(m - i, 2 * BLOCK), at_most(end - p, NR), y + i * ldy + p, ldy, k0 > 0, blocks > 1);
+                for (int64_t p = n; p < last; p += NR) {
+                    const int64_t rows = at_most(m - i, 2 * BLOCK), cols = at_most(last - p, NR);
+                    const bool edge = rows % BLOCK || cols<NR, add = k0> 0;
+                    float *to = y + i * ldy + p, *c = edge ? s->edge : to;
+                    const int64_t ldc = edge ? NR : ldy;
+                    if (edge && add) copy_edge(c, NR, to, ldy, rows, cols);
+                    if (rows > BLOCK)
+                        block(split, true, w, high, low, i, k0, kc, (p - n) / NR, s, add, c, ldc);
+                    else
+                        block(split, false, w, high, low, i, k0, kc, (p - n) / NR, s, add, c, ldc);
+                    if (edge) copy_edge(to, ldy, c, NR, rows, cols);
                 }
         }
     tiles_end();
@@ -188,7 +211,7 @@ INLINE void run(bool split, lm_format format, const lm_weight *w, const void *xp
         run(split, LM_FORMAT_##FORMAT, w, xp, m, n0, n1, y, ldy, scratch);                                          \
     }                                                                                                               \
     const lm_linear_impl lm_matmat_##name##suffix##__amx = {                                                        \
-        NR, BLOCK, prep_bytes##suffix, prep##suffix, scratch_bytes, run_##name##suffix, PANELS_N * NR}
+        NR, BLOCK, prep_bytes##suffix, prep##suffix, scratch_bytes, run_##name##suffix, N_PASS}
 
 LM_MATMAT_AMX(BF16, bf16, , false);
 LM_MATMAT_AMX(F16, f16, _split, true);

@@ -91,8 +91,8 @@ INLINE void run(lm_format format, const lm_weight *w, const void *xp, int64_t m,
         for (int64_t k0 = 0; k0 < w->k; k0 += KC) {
             int64_t kc = w->k - k0 < KC ? w->k - k0 : KC, end = n1 - n < PANELS * NR ? n1 : n + PANELS * NR;
             for (int64_t at = n; at < end; at += VL)
-                bp_strip(w, format, at, n1 - 1, k0, kc, &s->words, s->panel[(at - n) / NR] + ((at - n) / VL % 2) * VL,
-                         NULL);
+                bp_strip(w, format, false, at, n1 - 1, k0, kc, &s->words,
+                         s->panel[(at - n) / NR] + ((at - n) / VL % 2) * VL, NULL);
             for (int64_t i = 0; i < m; i += MR) {
                 const uint32_t *tile = (const uint32_t *)xp + tile_words(w) * (size_t)(i / MR) + k0 / 2 * MR;
                 for (int64_t p = n; p < end; p += NR)
