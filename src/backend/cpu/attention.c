@@ -377,8 +377,8 @@ lm_status cpu_attention(lm_backend *b, const lm_attn_shape *s, const float *q, i
         if (segments[i].n > longest) longest = segments[i].n;
     int rows = 0;
     for (int i = 0; i < n_segments; i++)
-        if (segments[i].n * j.group > TILE_ROWS && impl_of(c, segments[i].kv_dtype, TILE_ROWS)->rows > rows)
-            rows = impl_of(c, segments[i].kv_dtype, TILE_ROWS)->rows;
+        if (segments[i].n * j.group > TILE_ROWS && impl_of(c, &segments[i], TILE_ROWS)->rows > rows)
+            rows = impl_of(c, &segments[i], TILE_ROWS)->rows;
     if (!rows) rows = TILE_ROWS;
     j.tile_rows = rows / j.group < 1 ? 1 : rows / j.group;
     if (j.tile_rows > longest) j.tile_rows = longest;

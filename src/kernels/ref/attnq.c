@@ -59,5 +59,5 @@ static void chunk_8(const lm_attn_args *a, void *scratch) {
 static void chunk_4(const lm_attn_args *a, void *scratch) {
     for (int32_t r = 0; r < a->r; r++) one_row(a, 4, r, scratch);
 }
-const lm_attn_impl lm_attnq_affine8__scalar = {scratch_bytes, chunk_8, merge};
-const lm_attn_impl lm_attnq_affine4__scalar = {scratch_bytes, chunk_4, merge};
+const lm_attn_impl lm_attnq_affine8__scalar = {scratch_bytes, chunk_8, merge, 0};
+const lm_attn_impl lm_attnq_affine4__scalar = {scratch_bytes, chunk_4, merge, 0};

@@ -229,6 +229,6 @@ static void chunk_8(const lm_attn_args *a, void *scratch) {
 static void chunk_4(const lm_attn_args *a, void *scratch) {
     chunk(a, 4, scratch);
 }
-const lm_attn_impl lm_attnq_affine8__vnni = {scratch_bytes, chunk_8, merge};
-const lm_attn_impl lm_attnq_affine4__vnni = {scratch_bytes, chunk_4, merge};
+const lm_attn_impl lm_attnq_affine8__vnni = {scratch_bytes, chunk_8, merge, 0};
+const lm_attn_impl lm_attnq_affine4__vnni = {scratch_bytes, chunk_4, merge, 0};
 #endif

@@ -162,6 +162,6 @@ static void chunk_4(const lm_attn_args *a, void *scratch) {
 }
 
 #define DEFINE_ATTNQ(level)                                                         \
-    const lm_attn_impl lm_attnq_affine8__##level = {scratch_bytes, chunk_8, merge}; \
-    const lm_attn_impl lm_attnq_affine4__##level = {scratch_bytes, chunk_4, merge};
+    const lm_attn_impl lm_attnq_affine8__##level = {scratch_bytes, chunk_8, merge, 0}; \
+    const lm_attn_impl lm_attnq_affine4__##level = {scratch_bytes, chunk_4, merge, 0};
 #endif
