@@ -56,6 +56,40 @@ static void test_sleepers(void **state) {
     run_jobs(3, 60, 1);
 }
 
+typedef struct idler {
+    _Atomic int64_t looks;
+    _Atomic int foreign; /* a worker number that is none */
+    int threads;
+} idler;
+
+static bool look(void *context, int worker) {
+    idler *i = context;
+    if (worker < 0 || worker >= i->threads) atomic_store(&i->foreign, 1);
+    return atomic_fetch_add(&i->looks, 1) % 2 == 0;
+}
+
+/* Threads that wait look at what else there is; jobs run as ever, also after that was taken away again. */
+static void test_idle(void **state) {
+    (void)state;
+    lm_pool *p;
+    lm_error err;
+    static job j;
+    idler i = {.threads = 3};
+    assert_int_equal(lm_pool_create(i.threads, &p, &err), LM_OK);
+    lm_pool_set_idle(p, look, &i);
+    for (int k = 0; k < 500; k++) {
+        memset(&j, 0, sizeof j);
+        j.threads = i.threads;
+        if (k == 400) lm_pool_set_idle(p, NULL, NULL);
+        lm_pool_run(p, ITEMS, item, &j);
+        assert_int_equal(j.count, ITEMS);
+        if (k % 100 == 0) usleep(3000);
+    }
+    assert_true(i.looks > 0);
+    assert_false(i.foreign);
+    lm_pool_destroy(p);
+}
+
 static void test_limits(void **state) {
     (void)state;
     lm_pool *p;
@@ -93,6 +127,7 @@ static void test_bound(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_item_once), cmocka_unit_test(test_sleepers),
-                                       cmocka_unit_test(test_limits), cmocka_unit_test(test_bound)};
+                                       cmocka_unit_test(test_idle), cmocka_unit_test(test_limits),
+                                       cmocka_unit_test(test_bound)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
