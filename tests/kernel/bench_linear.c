@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define POOL_BYTES ((size_t)256 << 20) /* read for the roof */
-#define FEW_ROWS 8
+#define FEW_ROWS 32
 
 /* Seconds: of this thread alone where it is the only one, so that a busy machine shows less. */
 static double now_seconds(int threads) {

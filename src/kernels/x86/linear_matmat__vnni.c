@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * linear_matmat__vnni.c: MATMAT rows of class F16 for affine weights: panel_fixed.h with vpdpbusd alone. */
 #if defined(__x86_64__)
-#include "kernels/x86/panel_fixed.h"
+#include "kernels/x86/panel_few.h"
 
 typedef struct fx_scratch {
     fx_panel panel[PANELS];
@@ -11,11 +11,17 @@ typedef struct fx_scratch {
 
 static size_t scratch_bytes(const lm_weight *w, int64_t m) {
     (void)w, (void)m;
-    return (sizeof(fx_scratch) + 63) & ~(size_t)63;
+    const size_t bytes = sizeof(fx_scratch) > sizeof(few_scratch) ? sizeof(fx_scratch) : sizeof(few_scratch);
+    return (bytes + 63) & ~(size_t)63;
 }
 
 INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, int64_t ldy,
                 void *scratch) {
+    if (m <= FEW_ROWS) {
+        for (int64_t n = n0; n < n1; n += NR)
+            few_outputs(bits, w, xp, m, n, n1 - n < NR ? n1 - n : NR, n1 - 1, y, ldy, scratch);
+        return;
+    }
     fx_scratch *s = scratch;
     const int quads = w->group / 4;
     const int64_t tiles = (m + MR - 1) / MR;         /* of about the same height */
