@@ -201,10 +201,8 @@ static const void *select_impl(const cpu_backend *c, lm_op op, lm_format format)
 
 /* Up to how many rows a product is faster by MATVEC, by the classes of the two kernels (docs/speed/cpu.md). MATMAT,
  * which unpacks weights into panels first, begins late beside a MATVEC row on bytes, later still if it computes in
- * float32 itself, and soonest if its panels are bytes too. Weights in 16 bits need no unpacking to be multiplied in
- * float32. */
+ * float32 itself, and soonest if its panels are bytes too. */
 #define ROWS_ONE_PASS 4 /* what MATVEC takes at once */
-#define ROWS_FLOAT 16
 #define ROWS_BYTES 7
 #define ROWS_BYTES_BF16 20
 #define ROWS_BYTES_F32 28
@@ -214,9 +212,6 @@ static const void *select_impl(const cpu_backend *c, lm_op op, lm_format format)
 static int matvec_rows(const cpu_backend *c, lm_format format) {
     const lm_kernel_row *vec = select_row(c, LM_OP_MATVEC, format), *mat = select_row(c, LM_OP_MATMAT, format);
     if (!vec || !mat) return ROWS_ONE_PASS;
-    if (vec->needs == LM_CPU_AVX512 && mat->needs != LM_CPU_AMX &&
-        (format == LM_FORMAT_BF16 || format == LM_FORMAT_F16))
-        return ROWS_FLOAT;
     if (vec->numerics == LM_NUMERICS_F32 || mat->needs == LM_CPU_VNNI || c->few[format]) return ROWS_ONE_PASS;
     if (mat->numerics == LM_NUMERICS_F16) return ROWS_BYTES;
     return mat->numerics == LM_NUMERICS_F32 ? ROWS_BYTES_F32 : ROWS_BYTES_BF16;

@@ -161,8 +161,6 @@ INLINE void mv_run(int bits, const lm_weight *w, const void *xp, int64_t m, int6
     }
 }
 
-#define MVF_PASS 16 /* outputs of one pass where there are several */
-
 /* ---- floats: 4 vectors a step, each with its own sum ----------------------------------------------------------- */
 
 static int64_t mvf_floats(const lm_weight *w) {
@@ -208,22 +206,15 @@ INLINE void mvf_rows(lm_format format, int rows, const lm_weight *w, const float
     }
 }
 
-/* Up to MV_ROWS rows against outputs n0..n1. */
-INLINE void mvf_some(lm_format format, const lm_weight *w, const float *x, int64_t m, int64_t n0, int64_t n1, float *y,
-                     int64_t ldy){
-#define ROWS(rows) mvf_rows(format, rows, w, x, n0, n1, y, ldy)
-    MV_NEXT_ROWS(m, ROWS)
-#undef ROWS
-}
-
 INLINE void mvf_run(lm_format format, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y,
                     int64_t ldy) {
-    /* more rows than one pass takes: all passes over a few outputs, whose weights then come from a cache */
-    const int64_t each = m > MV_ROWS ? MVF_PASS : n1 - n0;
-    for (int64_t n = n0; n < n1; n += each)
-        for (int64_t i = 0; i < m; i += MV_ROWS)
-            mvf_some(format, w, (const float *)xp + i * mvf_floats(w), m - i, n, n1 - n < each ? n1 : n + each,
-                     y + i * ldy, ldy);
+    for (int64_t i = 0; i < m; i += MV_ROWS) {
+        const float *x = (const float *)xp + i * mvf_floats(w);
+        float *to = y + i * ldy;
+#define ROWS(rows) mvf_rows(format, rows, w, x, n0, n1, to, ldy)
+        MV_NEXT_ROWS(m - i, ROWS)
+#undef ROWS
+    }
 }
 
 #define LM_MATVEC_FLOAT(FORMAT, name, isa)                                                                  \
