@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define POOL_BYTES ((size_t)256 << 20) /* of weights that rotate */
-#define FEW_ROWS 8
+#define FEW_ROWS 32
 
 /* Seconds: of this thread alone where it is the only one, so that a busy machine shows less. */
 static double now_seconds(int threads) {

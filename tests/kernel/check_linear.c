@@ -183,8 +183,8 @@ static void check_mx(check *c, const shape *shapes, size_t n_shapes) {
 }
 
 void check_linear(check *c) {
-    static const shape affine[] = {{1, 1, 128},  {2, 16, 128},   {3, 17, 256},   {5, 33, 384},
-                                   {7, 70, 640}, {13, 140, 896}, {29, 40, 1152}, {4, 9, 9728}};
+    static const shape affine[] = {{1, 1, 128},    {2, 16, 128},   {3, 17, 256}, {5, 33, 384}, {7, 70, 640},
+                                   {13, 140, 896}, {29, 40, 1152}, {4, 9, 9728}, {41, 70, 640}};
     static const shape floats[] = {{1, 1, 1},    {2, 16, 2},     {3, 17, 31},    {5, 33, 64}, {7, 70, 127},
                                    {13, 9, 257}, {29, 140, 576}, {16, 32, 1000}, {4, 9, 9728}};
     if (lm_format_is_mx(c->row->format)) {

@@ -201,13 +201,31 @@ static const void *select_impl(const cpu_backend *c, lm_op op, lm_format format)
     return row ? row->impl : NULL;
 }
 
-/* Where MATMAT, which unpacks weights into panels first, begins to pay (docs/speed/cpu.md): late beside a MATVEC row on
- * bytes, later still if MATMAT itself computes in float32, and soonest if MATMAT's panels are bytes too. */
+/* Up to how many rows a product is faster by MATVEC, by the classes of the two kernels (docs/speed/cpu.md). MATMAT,
+ * which unpacks weights into panels first, begins late beside a MATVEC row on bytes, later still if it computes in
+ * float32 itself, and soonest if its panels are bytes too. */
+#define ROWS_ONE_PASS 4 /* what MATVEC takes at once */
+#define ROWS_BYTES 7
+#define ROWS_BYTES_BF16 20
+#define ROWS_BYTES_F32 28
+/* ... and by the MATMAT row on bytes, where the class lets vdpbf16ps be chosen for many rows */
+#define ROWS_PANELS_OF_BYTES 32
+
 static int matvec_rows(const cpu_backend *c, lm_format format) {
     const lm_kernel_row *vec = select_row(c, LM_OP_MATVEC, format), *mat = select_row(c, LM_OP_MATMAT, format);
-    if (!vec || !mat || vec->numerics == LM_NUMERICS_F32) return 4;
-    if (mat->numerics == LM_NUMERICS_F16) return 7;
-    return mat->numerics == LM_NUMERICS_F32 ? 28 : 20;
+    if (!vec || !mat) return ROWS_ONE_PASS;
+    if (vec->numerics == LM_NUMERICS_F32 || mat->needs == LM_CPU_VNNI || c->few[format]) return ROWS_ONE_PASS;
+    if (mat->numerics == LM_NUMERICS_F16) return ROWS_BYTES;
+    return mat->numerics == LM_NUMERICS_F32 ? ROWS_BYTES_F32 : ROWS_BYTES_BF16;
+}
+
+/* The MATMAT row for a few rows beside one of class BF16: bytes are unpacked several times faster. NULL: none. Tiles
+ * lead by too much for that. */
+static const lm_linear_impl *few_impl(const cpu_backend *c, lm_format format) {
+    const lm_kernel_row *mat = select_row(c, LM_OP_MATMAT, format);
+    if (!mat || mat->needs != LM_CPU_BF16 || !lm_format_is_affine(format)) return NULL;
+    const lm_kernel_row *row = lm_kernel_select(LM_OP_MATMAT, format, LM_LAYOUT_MLX, LM_NUMERICS_F16, c->flags);
+    return row && row->numerics == LM_NUMERICS_F16 ? row->impl : NULL;
 }
 
 /* The one MATMAT row of a batch-invariant back end serves decoding too: bytes unpack twice as fast as bfloat16 panels
@@ -260,6 +278,8 @@ lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **
         c->matvec[f] = select_impl(c, LM_OP_MATVEC, (lm_format)f);
         c->matmat[f] =
             c->batch_invariant ? invariant_impl(c, (lm_format)f) : select_impl(c, LM_OP_MATMAT, (lm_format)f);
+        c->few[f] = few_impl(c, (lm_format)f);
+        c->few_rows[f] = c->few[f] ? ROWS_PANELS_OF_BYTES : 0;
         c->matvec_rows[f] = matvec_rows(c, (lm_format)f);
         c->attn[f] = select_impl(c, LM_OP_ATTN, (lm_format)f);
         const lm_kernel_row *few = lm_kernel_select(LM_OP_ATTN, (lm_format)f, LM_LAYOUT_MLX, LM_NUMERICS_F32, c->flags);

@@ -58,7 +58,9 @@ typedef struct cpu_backend {
     bool batch_invariant;
     lm_numerics numerics;
     const lm_linear_impl *matvec[LM_FORMAT_COUNT], *matmat[LM_FORMAT_COUNT];
-    int matvec_rows[LM_FORMAT_COUNT]; /* up to so many rows MATVEC is the faster one */
+    int matvec_rows[LM_FORMAT_COUNT];           /* up to so many rows MATVEC is the faster one */
+    const lm_linear_impl *few[LM_FORMAT_COUNT]; /* MATMAT for more rows than that, ... */
+    int few_rows[LM_FORMAT_COUNT];              /* ... up to so many; 0: none */
     const lm_attn_impl *attn[LM_FORMAT_COUNT];
     const lm_attn_impl *attn_few[LM_FORMAT_COUNT]; /* for few query rows, unless batch_invariant */
     const lm_attn_impl *attnq[LM_FORMAT_COUNT];

@@ -8,7 +8,9 @@
 #define TASK_BYTES (64 * 1024) /* of weights, of a task of few rows */
 
 const lm_linear_impl *cpu_linear_impl(const cpu_backend *c, const lm_weight *w, int64_t m) {
-    if (!c->batch_invariant && m <= c->matvec_rows[w->format]) return c->matvec[w->format];
+    if (c->batch_invariant) return c->matmat[w->format];
+    if (m <= c->matvec_rows[w->format]) return c->matvec[w->format];
+    if (m <= c->few_rows[w->format]) return c->few[w->format];
     return c->matmat[w->format];
 }
 

@@ -2,6 +2,7 @@
  * linear_matmat__vnni.c: MATMAT rows of class F16 for affine weights: panel_fixed.h with vpdpbusd alone;
  * stream_fixed.h for a few rows. */
 #if defined(__x86_64__)
+#include "kernels/x86/panel_few.h"
 #include "kernels/x86/stream_fixed.h"
 
 typedef struct fx_scratch {
@@ -11,13 +12,19 @@ typedef struct fx_scratch {
 } fx_scratch;
 
 static size_t scratch_bytes(const lm_weight *w, int64_t m) {
-    return st_serves(w, m) ? st_scratch_bytes(w, m) : (sizeof(fx_scratch) + 63) & ~(size_t)63;
+    const size_t all = sizeof(fx_scratch), few = sizeof(few_scratch), bytes = all > few ? all : few;
+    return st_serves(w, m) ? st_scratch_bytes(w, m) : (bytes + 63) & ~(size_t)63;
 }
 
 INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, int64_t ldy,
                 void *scratch) {
     if (st_serves(w, m)) {
         st_run(bits, w, xp, m, n0, n1, y, ldy, scratch);
+        return;
+    }
+    if (m <= FEW_ROWS) {
+        for (int64_t n = n0; n < n1; n += NR)
+            few_outputs(bits, w, xp, m, n, n1 - n < NR ? n1 - n : NR, n1 - 1, y, ldy, scratch);
         return;
     }
     fx_scratch *s = scratch;
