@@ -3,7 +3,7 @@
  * panel_fixed.h, and the same bits as its vpdpbusd rows. A tile takes 16 rows of one plane of x against 64 inputs (a
  * group of 32: half a tile) of 16 outputs. While one group is multiplied, the sums of the one before are scaled. */
 #if defined(__x86_64__)
-#include "kernels/x86/panel_fixed.h"
+#include "kernels/x86/fixed_bytes.h"
 #include "kernels/x86/tiles.h"
 
 #define PANELS_N 8 /* panels unpacked together */
@@ -19,6 +19,45 @@ typedef struct ab_scratch {
 static size_t scratch_bytes(const lm_weight *w, int64_t m) {
     (void)w, (void)m;
     return (sizeof(ab_scratch) + 63) & ~(size_t)63;
+}
+
+/* sums[rows][NR] += rows x[0..rows) times a panel, `groups` groups of `quads` times four inputs. */
+INLINE void inner(int rows, int groups, int quads, const fx_row *x, const fx_panel *p, float *sums) {
+    for (int g = 0; g < groups; g++) {
+        vi high[FEW][2], low[FEW][2];
+        UNROLL for (int r = 0; r < rows; r++) high[r][0] = high[r][1] = low[r][0] = low[r][1] = vi_zero();
+        const uint32_t *codes = p->codes + g * quads * NR;
+        const int8_t *from = x->plane[0] + 4 * g * quads;
+        for (int q = 0; q < quads; q++) {
+            const vi w0 = vi_load(codes + q * NR), w1 = vi_load(codes + q * NR + VL);
+            UNROLL for (int r = 0; r < rows; r++) {
+                const int8_t *at = from + r * (int64_t)sizeof(fx_row) + 4 * q;
+                vi v = four_inputs(at);
+                high[r][0] = multiply_add(high[r][0], w0, v);
+                high[r][1] = multiply_add(high[r][1], w1, v);
+                v = four_inputs(at + KC);
+                low[r][0] = multiply_add(low[r][0], w0, v);
+                low[r][1] = multiply_add(low[r][1], w1, v);
+            }
+        }
+        const vf scale0 = vf_load(p->scales + g * NR), scale1 = vf_load(p->scales + g * NR + VL);
+        const vf bias0 = vf_load(p->biases + g * NR), bias1 = vf_load(p->biases + g * NR + VL);
+        UNROLL for (int r = 0; r < rows; r++) {
+            const vf step = vf_set1(x[r].steps[g]), all = vf_set1(x[r].sums[g]);
+            add_group(high[r][0], low[r][0], scale0, bias0, step, all, sums + r * NR);
+            add_group(high[r][1], low[r][1], scale1, bias1, step, all, sums + r * NR + VL);
+        }
+    }
+}
+
+/* As inner, for 1 to FEW rows. */
+static void few_rows(int64_t rows, int groups, int quads, const fx_row *x, const fx_panel *p, float *sums) {
+    if (rows == 1)
+        inner(1, groups, quads, x, p, sums);
+    else if (rows == 2)
+        inner(2, groups, quads, x, p, sums);
+    else
+        inner(FEW, groups, quads, x, p, sums);
 }
 
 /* Tiles 0, 1: high; 2, 3: low. `quads`: fours of inputs of a group. */
@@ -69,12 +108,14 @@ INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t
                 void *scratch) {
     ab_scratch *s = scratch;
     const int quads = w->group / 4;
+    const int64_t each = block_inputs(w);
     tiles_begin(quads < 16 ? quads : 16);
     for (int64_t n = n0; n < n1; n += PANELS_N * NR)
-        for (int64_t k0 = 0; k0 < w->k; k0 += KC) {
-            const int64_t kc = w->k - k0 < KC ? w->k - k0 : KC, end = n1 - n < PANELS_N * NR ? n1 : n + PANELS_N * NR;
+        for (int64_t k0 = 0; k0 < w->k; k0 += each) {
+            const int64_t kc = w->k - k0 < each ? w->k - k0 : each,
+                          end = n1 - n < PANELS_N * NR ? n1 : n + PANELS_N * NR;
             const int groups = (int)(kc / w->group);
-            const fx_row *x = (const fx_row *)xp + k0 / KC * m;
+            const fx_row *x = (const fx_row *)xp + k0 / each * m;
             unpack(bits, w, n, end, n1 - 1, k0, kc, s->panel, &s->groups);
             for (int64_t i = 0; i < m; i += BLOCK)
                 for (int64_t p = n; p < end; p += NR) {

@@ -5,7 +5,7 @@
  * beside the rows. The integers, the order of groups and the roundings are panel_fixed.h's, and so are the bits. */
 #ifndef LM_X86_PANEL_FEW_H
 #define LM_X86_PANEL_FEW_H
-#include "kernels/x86/panel_fixed.h"
+#include "kernels/x86/fixed_bytes.h"
 
 #define FEW_ROWS 32 /* rows that sums are kept for */
 #define FEW_TILE 6  /* rows of a tile: 24 sums, and room for words and codes */

@@ -6,7 +6,7 @@
  * panel_fixed.h's chain over groups: the same integers, the same roundings, so the same bits. */
 #ifndef LM_X86_STREAM_FIXED_H
 #define LM_X86_STREAM_FIXED_H
-#include "kernels/x86/panel_fixed.h"
+#include "kernels/x86/fixed_bytes.h"
 #include "kernels/x86/planes.h"
 
 #define ST_ROWS 2 /* rows of activations, at most */
