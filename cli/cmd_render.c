@@ -12,7 +12,10 @@
 /* Prints {"error": message}. */
 static void print_error(const char *message) {
     json_t *out = json_pack("{s:s}", "error", message);
-    cli_json_print(stdout, out, 0, false);
+    if (out)
+        cli_json_print(stdout, out, 0, false);
+    else
+        printf("{\"error\": \"out of memory\"}");
     json_decref(out);
 }
 

@@ -50,6 +50,7 @@ lm_eval_options lm_eval_options_default(void);
 /** Resolves the tasks and loads their documents. `tokenizer` is borrowed until lm_eval_destroy; NULL is allowed where
  *  no chat template is asked for and no model is run. */
 lm_status lm_eval_create(const lm_tokenizer *tokenizer, const lm_eval_options *options, lm_eval **out, lm_error *err);
+/** After the journal's lm_eval_journal_close. NULL is allowed. */
 void lm_eval_destroy(lm_eval *eval);
 
 /** Facts of an evaluation. Strings are borrowed from it. */
@@ -62,6 +63,7 @@ typedef struct lm_eval_info {
     const char *test_sha256, *validation_sha256;
     int64_t n_test, n_validation; /* rows of the two splits */
 } lm_eval_info;
+/** Fills `*info` as of now. */
 void lm_eval_get_info(const lm_eval *eval, lm_eval_info *info);
 /** Name of task `index` in evaluation order, NULL past the end. */
 const char *lm_eval_task_name(const lm_eval *eval, size_t index);
@@ -74,6 +76,7 @@ typedef struct lm_eval_request {
     char *prompt;
     size_t prompt_length;
 } lm_eval_request;
+/** Builds request `index` of [0, n_requests). LM_ARG past the end. */
 lm_status lm_eval_get_request(const lm_eval *eval, size_t index, lm_eval_request *request, lm_error *err);
 
 /* ---------------------------------------------------------------- answers */

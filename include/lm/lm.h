@@ -121,6 +121,7 @@ typedef struct lm_engine_options {
 } lm_engine_options;
 
 typedef struct lm_engine lm_engine;
+/** CPU, all processors, mapped files, no limit of memory, AUTO numerics. */
 lm_engine_options lm_engine_options_default(void);
 
 /** Opens a model: `model` is a folder, else a repo id resolved in the local Hugging Face cache.
@@ -147,6 +148,7 @@ typedef struct lm_engine_info {
     size_t n_stop_ids;
     uint64_t weights_fingerprint; /* of names, shapes, types and sizes of the checkpoint's files */
 } lm_engine_info;
+/** Fills `*info`; its strings and ids stay the engine's. */
 void lm_engine_get_info(const lm_engine *engine, lm_engine_info *info);
 
 /** Bytes in use now and at most since the last reset. `peak` counts what the run needed: weights (mapped ones too),
@@ -159,7 +161,9 @@ typedef struct lm_memory_stats {
 /** Bytes that this process might have in all: those it has and those available, within the control groups (cgroup 1 and
  * 2) it runs in. 0: the system doesn't say. */
 int64_t lm_memory_available(void);
+/** Fills `*stats` as of now. */
 void lm_engine_get_memory(const lm_engine *engine, lm_memory_stats *stats);
+/** `peak` counts from here on. */
 void lm_engine_reset_peak(lm_engine *engine);
 /** Bytes that one sequence of `n_tokens` positions will take (keys and values, whole blocks). */
 int64_t lm_engine_plan_kv(const lm_engine *engine, int64_t n_tokens, lm_kv_type type);
@@ -196,6 +200,7 @@ size_t lm_engine_get_stages(const lm_engine *engine, lm_stage *out, size_t room)
 typedef struct lm_seq lm_seq;
 /** Creates an empty sequence. `type` AUTO follows the engine. */
 lm_status lm_seq_create(lm_engine *engine, lm_kv_type type, lm_seq **out, lm_error *err);
+/** Gives back its blocks (those that no fork shares). NULL is allowed. */
 void lm_seq_destroy(lm_seq *seq);
 /** From `start` positions on, the sequence is quantized, as mlx-lm's quantized_kv_start has it: after the first step
  * that leaves it with that many (at least one), all that it holds becomes LM_KV_AFFINE `type`, and later tokens are
@@ -281,6 +286,7 @@ const lm_tokenizer *lm_engine_get_tokenizer(const lm_engine *engine);
 /** Opens tokenizer.json and tokenizer_config.json (and chat_template.jinja, special_tokens_map.json,
  *  generation_config.json, config.json where present) of a folder; no weights are needed. */
 lm_status lm_tokenizer_open(const char *folder, lm_tokenizer **out, lm_error *err);
+/** Closes one that lm_tokenizer_open opened. NULL is allowed. */
 void lm_tokenizer_close(lm_tokenizer *tokenizer);
 
 /** Encodes UTF-8 text. Special tokens inside the text are recognised. `*ids` is freed with lm_free. */
@@ -301,8 +307,11 @@ void lm_tokenizer_think_tokens(const lm_tokenizer *tokenizer, const char **start
 
 /** mlx-lm's streaming detokenizer for this tokenizer. */
 typedef struct lm_detokenizer lm_detokenizer;
+/** Creates one for a new text. `tokenizer` is borrowed until lm_detokenizer_destroy. */
 lm_status lm_detokenizer_create(const lm_tokenizer *tokenizer, lm_detokenizer **out, lm_error *err);
+/** NULL is allowed. */
 void lm_detokenizer_destroy(lm_detokenizer *detokenizer);
+/** Forgets what it was given: the next id begins a new text. */
 void lm_detokenizer_reset(lm_detokenizer *detokenizer);
 /** Adds one id; `*segment` is the text that became final (borrowed until the next call, may be empty). */
 lm_status lm_detokenizer_add(lm_detokenizer *detokenizer, int32_t id, const char **segment, size_t *length,

@@ -40,6 +40,7 @@ typedef struct lm_rows lm_rows;
  *  there are enough ids; chat rows go through the chat template, text rows end with the end-of-text token. */
 lm_status lm_rows_create(const lm_tokenizer *tokenizer, const char *name, const char *text, size_t length,
                          const lm_rows_options *options, lm_rows **out, lm_error *err);
+/** NULL is allowed. */
 void lm_rows_destroy(lm_rows *rows);
 
 /** Facts of rows. `ids` and `starts` are borrowed: row i is ids[starts[i]] .. ids[starts[i + 1]]. */
@@ -51,6 +52,7 @@ typedef struct lm_rows_info {
     const int32_t *ids;
     const int64_t *starts; /* [n_rows + 1] */
 } lm_rows_info;
+/** Fills `*info`. */
 void lm_rows_get_info(const lm_rows *rows, lm_rows_info *info);
 
 /** numpy.random.RandomState(seed).permutation(n) (MT19937, the legacy generator). n <= 2^32. */
@@ -61,7 +63,9 @@ void lm_numpy_permutation(uint32_t seed, uint32_t *out, size_t n);
 /** An open file of log-probabilities: for every scored position the target's, the best id, and all of them in 16 bits
  *  (docs/perplexity.md has the format and its error). Reading one is safe whatever the bytes are. */
 typedef struct lm_logprobs lm_logprobs;
+/** Opens and checks a file. LM_IO, LM_FORMAT. */
 lm_status lm_logprobs_open(const char *path, lm_logprobs **out, lm_error *err);
+/** NULL is allowed. */
 void lm_logprobs_close(lm_logprobs *file);
 /** Facts of the file, borrowed. */
 typedef struct lm_logprobs_info {

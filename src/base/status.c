@@ -18,11 +18,25 @@ void lm_free(void *memory) {
     free(memory);
 }
 
-/* Controls of ASCII, and those of Latin-1 as UTF-8 has them (C2 80 to C2 9F), which terminals obey as well. */
+/* Bytes of the UTF-8 character at p (terminated text), 0 if there is none: also where a message was cut. */
+static size_t character(const unsigned char *p) {
+    if (p[0] < 0x80) return 1;
+    size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
+    if (p[0] < 0xc2 || p[0] > 0xf4) return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
+    bool surrogate = p[0] == 0xed && p[1] > 0x9f, beyond = p[0] == 0xf4 && p[1] > 0x8f;
+    return overlong || surrogate || beyond ? 0 : n;
+}
+
+/* Replaces what is no UTF-8, controls of ASCII, and those of Latin-1 (C2 80 to C2 9F), which terminals obey as well. */
 static void sanitize(char *s) {
-    for (unsigned char *p = (unsigned char *)s; *p; p++) {
-        if (*p < 0x20 || *p == 0x7f) *p = '?';
-        if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) p[0] = p[1] = '?';
+    for (unsigned char *p = (unsigned char *)s; *p;) {
+        size_t n = character(p);
+        if (!n || *p < 0x20 || *p == 0x7f) *p = '?';
+        if (n == 2 && *p == 0xc2 && p[1] < 0xa0) p[0] = p[1] = '?';
+        p += n ? n : 1;
     }
 }
 

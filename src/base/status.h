@@ -11,8 +11,9 @@
 #define LM_PRINTF(f, a)
 #endif
 
-/** Fills `err` (may be NULL) with the formatted line and returns `status`. Control characters in the line are replaced
- *  by '?', so that hostile names cannot forge terminal output. */
+/** Fills `err` (may be NULL) with the formatted line and returns `status`. Control characters in the line, and bytes
+ * that are no UTF-8 (a character that was cut, too), are replaced by '?': hostile names cannot forge terminal output,
+ * and a message may go into JSON. */
 lm_status lm_fail(lm_error *err, lm_status status, const char *fmt, ...) LM_PRINTF(3, 4);
 /** Puts a formatted prefix before the message already in `err`; returns err's status. */
 lm_status lm_fail_prefix(lm_error *err, lm_status status, const char *fmt, ...) LM_PRINTF(3, 4);

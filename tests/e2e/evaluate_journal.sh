@@ -5,44 +5,17 @@
 # a run that has gone on from answers already in the journal.
 # Interrupted evaluations go on: kill -9 at random moments under changing batch sizes, threads and load modes, Ctrl-C, a
 # full disk, foreign and damaged journals. Final files must equal an undisturbed run's byte for byte.
-set -u
-program=$1
+. "$(dirname "$0")/lib.sh"
 kills=${2:-6}
 disks=${3:-1}
 limit=${4:-5}
-data=${LM_TEST_DATA:?}
-model=$data/golden/checkpoints/qwen3/4bit-g64
-work=$(mktemp -d) || exit 1
-mounted=
-cleanup() {
-    [ -z "$mounted" ] || umount "$mounted"
-    rm -rf "$work"
-}
-trap cleanup EXIT
-cd "$work" || exit 1
-status=0
-fail() {
-    echo "FAIL: $1"
-    status=1
-}
-if [ ! -f "$model/config.json" ]; then
-    echo "skipped: $model is not here"
-    exit 0
-fi
+model=$checkpoints/qwen3/4bit-g64
+needs_model "$model"
 run() { # folder, options...
     folder=$1
     shift
     exec "$program" evaluate --model "$model" --tasks mmlu_pro --limit 5 --max-tokens 30 --num-shots 1 \
         --output-dir "$folder" "$@"
-}
-same() { # folder, what, [undisturbed]
-    for file in "${3:-whole}"/*; do
-        name=${file##*/}
-        case $name in
-        *_run.json | *_journal.sqlite*) ;;
-        *) cmp "$file" "$1/$name" || { fail "$2: $name differs"; return; } ;;
-        esac
-    done
 }
 settings() { # number -> options
     case $(($1 % 6)) in
@@ -64,7 +37,7 @@ took=$((($(date +%s%N) - start) / 1000000))
 for i in 1 2 3; do
     # shellcheck disable=SC2046
     (run plain$i $(settings $i)) >/dev/null 2>err || { fail "run $i"; cat err; }
-    same plain$i "$(settings $i)"
+    same_results plain$i "$(settings $i)"
 done
 
 # kill -9: as many as asked for, a folder for every six, each started with other settings; within the first third of
@@ -95,7 +68,7 @@ while [ $done_kills -lt "$kills" ]; do
     done_kills=$((done_kills + 1))
     if [ $((done_kills % 6)) = 0 ] || [ $done_kills = "$kills" ]; then
         (long $folder) >/dev/null 2>err || { fail "after $done_kills kills"; cat err; }
-        same $folder "after $done_kills kills" $undisturbed
+        same_results $folder "after $done_kills kills" $undisturbed
     fi
 done
 
@@ -120,7 +93,7 @@ wait $pid
 grep -q 'limit is 5 there and 4 here' err || { fail "difference"; cat err; }
 (run stopped --batch-size 2) >out 2>err || { fail "after a signal"; cat err; }
 grep -q '^[1-9][0-9]* of 70 questions are answered in stopped/.*sqlite' err || { fail "went on"; cat err; }
-same stopped "after a signal"
+same_results stopped "after a signal"
 
 # a finished run gives way to another one; --restart asks again
 (run stopped --limit 1) >out 2>err || fail "another run after a finished one"
@@ -128,7 +101,7 @@ grep -q 'questions are answered' err && fail "nothing to go on with"
 cp -r whole again
 (run again --restart) >out 2>err || fail "restart"
 grep -q 'questions are answered' err && fail "restart asks again"
-same again "restart"
+same_results again "restart"
 
 # damaged and foreign files
 cp -r whole damaged
@@ -146,14 +119,13 @@ echo 'not a database, but a text that is long enough to be looked at' >"$(echo f
 (run foreign) >out 2>err
 [ $? = 1 ] || fail "foreign"
 (run foreign --restart) >out 2>err || fail "foreign, restarted"
-same foreign "foreign, restarted"
+same_results foreign "foreign, restarted"
 
 # a full disk: one line, exit 1; with room again the same command goes on
 i=0
 while [ $i -lt "$disks" ]; do
     mkdir full$i
-    if mount -t tmpfs -o size=$((28 + 8 * i))k tmpfs "$work/full$i" 2>/dev/null; then
-        mounted=$work/full$i
+    if mount_small full$i $((28 + 8 * i))k; then
         (run full$i) >out 2>err
         code=$?
         mount -o remount,size=4m "$mounted"
@@ -165,12 +137,9 @@ while [ $i -lt "$disks" ]; do
     [ $code = 1 ] || fail "full disk: exit $code"
     [ "$(grep -vc '^note:' err)" = 1 ] || { fail "full disk: one line"; cat err; }
     (run full$i) >out 2>err || { fail "room again"; cat err; }
-    same full$i "full disk"
-    if [ -n "$mounted" ]; then
-        umount "$mounted"
-        mounted=
-    fi
+    same_results full$i "full disk"
+    unmount
     i=$((i + 1))
 done
 echo "$kills kills, $resumed of them of runs that had gone on, $finished after the end; $disks full disks"
-exit $status
+finish

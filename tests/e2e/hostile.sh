@@ -111,6 +111,11 @@ check recursive-template '.' "$program" generate --model "$work/m" --prompt hell
 echo '{% set ns = namespace(s="x") %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}' > "$work/m/chat_template.jinja"
 check doubling-template '.' "$program" generate --model "$work/m" --prompt hello --max-tokens 1
 
+# a message of 4095 bytes that ends within a character still is a line of JSON
+printf '%s' "{{ raise_exception('é' * 5000) }}" > "$work/raise.jinja"
+echo '{"messages": []}' | "$program" render --template "$work/raise.jinja" > "$work/out" || fail "long message: exit $?"
+grep -q '^{"error": "é*?"}$' "$work/out" || fail "long message: $(head -c 200 "$work/out")"
+
 # ---- ids
 fresh
 echo '[1, 2, 999999999]' > "$work/ids.json"

@@ -46,12 +46,13 @@ refused() {
     [ "$refused_code" -ne 1 ] || [ "$(wc -l <"$work/err")" -eq 1 ] || fail "expected one line of $*: $(cat "$work/err")"
 }
 
-# same_results FOLDER WHAT: every final file of the evaluation in `whole` is in FOLDER, byte for byte
+# same_results FOLDER WHAT [UNDISTURBED]: every final file of the evaluation in UNDISTURBED (`whole`) is in FOLDER, byte
+# for byte
 same_results() {
-    for file in whole/*; do
+    for file in "${3:-whole}"/*; do
         case $file in
         *_run.json | *_journal.sqlite*) ;;
-        *) cmp "$file" "$1/${file#whole/}" || { fail "$2: ${file#whole/} differs"; return; } ;;
+        *) cmp "$file" "$1/${file##*/}" || { fail "$2: ${file##*/} differs"; return; } ;;
         esac
     done
 }

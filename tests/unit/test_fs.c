@@ -87,12 +87,25 @@ static void test_controls(void **state) {
     assert_string_equal(err.message, "a?[2J?b?\?c\xc3\x9b?");
 }
 
+/* A message is UTF-8 whatever it quotes, and where its own end cuts a character: it may go into JSON. */
+static void test_utf8(void **state) {
+    (void)state;
+    lm_error err;
+    char text[LM_ERROR_CAPACITY + 8];
+    lm_fail(&err, LM_IO, "%.3s \xff \xed\xa0\x80 \xc0\xaf \xf0\x9f\x8e\x89", "a\xe2\x82\xac");
+    assert_string_equal(err.message, "a?? ? ??? ?? \xf0\x9f\x8e\x89");
+    for (size_t i = 0; i + 1 < sizeof text; i++) text[i] = i % 2 ? '\xa9' : '\xc3';
+    text[sizeof text - 1] = 0;
+    lm_fail(&err, LM_IO, "%s", text);
+    assert_int_equal(strlen(err.message), LM_ERROR_CAPACITY - 1);
+    assert_int_equal(err.message[LM_ERROR_CAPACITY - 2], '?');
+    assert_int_equal(err.message[LM_ERROR_CAPACITY - 3], '\xa9');
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_permissions),
-        cmocka_unit_test(test_two_writers),
-        cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_controls),
+        cmocka_unit_test(test_permissions), cmocka_unit_test(test_two_writers), cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_controls),    cmocka_unit_test(test_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
