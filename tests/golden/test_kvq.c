@@ -178,7 +178,9 @@ static void test_smollm2(void **state) {
                 }
             printf("SmolLM2, %d bits g%d (%s): max abs of the top 64: %.3g; quantizing itself: %.3g\n", bits[i],
                    groups[i], info.numerics, worst, moved);
-            assert_true(worst < (exact ? moved / 4 : moved));
+            /* A code that rounds the other way moves the next layer's keys, and with them more codes, so even float32
+             * runs part over 30 layers. Bound: no further apart than quantizing itself moves logits. */
+            assert_true(worst < moved);
             free(got), free(want), free(top);
         }
         free(ids), free(plain);
