@@ -22,6 +22,7 @@
 #define MANY_ROWS 16                     /* from here on widening the block once is cheaper */
 #define ROW_BLOCK (8 * MR_MAX)           /* rows whose scores are held at once: 48 KiB, within a second-level cache */
 #define LINE 64                          /* bytes of a cache line */
+#define AHEAD 4096                       /* bytes from where a stream is read to where it is fetched */
 _Static_assert(LM_KV_STRIP % PANEL == 0, "panels of keys lie within a strip");
 #define INLINE static inline __attribute__((always_inline))
 /* Tiles must be unrolled to live in registers. Sanitizers' checks in unrolled tiles take compilers minutes: not there.
@@ -242,16 +243,11 @@ static int32_t largest_limit(const lm_attn_args *a) {
     return most;
 }
 
-/* Keys in strips and the values behind them are one stream, read once. While a strip is multiplied the next one is
- * fetched, then as many values, and while values are weighed the values that far ahead, then the next call's keys. */
-INLINE fetch keys_ahead(const lm_attn_args *a, size_t size, int32_t strip, int32_t most) {
-    const char *next = (const char *)a->kt + lm_kv_key_at(a->d, 0, strip + LM_KV_STRIP) * size;
-    return (fetch){.at = strip + LM_KV_STRIP < most ? next : a->v, .bytes = LM_KV_STRIP * (int32_t)size, .turn = -1};
-}
-INLINE fetch values_ahead(const lm_attn_args *a, size_t size, int32_t seen) {
-    const size_t row = (size_t)a->d * size;
-    const int32_t left = seen - LM_KV_STRIP;
-    return (fetch){(const char *)a->v + LM_KV_STRIP * row, a->next, (int32_t)row, left > 0 ? left : 0};
+/* Keys in strips and the values behind them are one stream, read once: each product fetches AHEAD bytes ahead of
+ * itself, at its end the first bytes of what comes after it. k rows of `bytes` bytes from b on, then `then`. */
+INLINE fetch stream(const void *b, int32_t bytes, int32_t k, const void *then) {
+    const int32_t rows = AHEAD / bytes;
+    return (fetch){(const char *)b + (size_t)rows * (size_t)bytes, then, bytes, k > rows ? k - rows : 0};
 }
 
 /* Scores of all rows against the keys of one strip. */
@@ -259,12 +255,15 @@ INLINE void strip_scores(const lm_attn_args *a, elem type, const tile_set tiles,
                          float *s) {
     const size_t size = elem_bytes(type);
     const int32_t wide = VF_LANES << (a->r <= MR_WIDE ? NV_WIDE_LOG2 : NV_TALL_LOG2), step = min32(wide, LM_KV_STRIP);
-    const fetch ahead = keys_ahead(a, size, strip, most);
+    const char *keys = (const char *)a->kt + lm_kv_key_at(a->d, 0, strip) * size;
+    const int32_t bytes = LM_KV_STRIP * (int32_t)size;
+    const bool last = strip + LM_KV_STRIP >= most;
+    const fetch ahead = stream(keys, bytes, a->d, last ? a->v : keys + (size_t)bytes * (size_t)a->d);
     for (int32_t pos = strip; pos < min32(most, strip + LM_KV_STRIP); pos += step)
         for (int32_t r = 0; r < a->r;) {
             group g = next_group(a, r, a->r);
             product p = {.a = a->q + r * a->ldq,
-                         .b = (const char *)a->kt + lm_kv_key_at(a->d, 0, pos) * size,
+                         .b = keys + (size_t)(pos - strip) * size,
                          .c = s + (int64_t)r * LM_KV_BLOCK + pos,
                          .lda = a->ldq,
                          .ldb = LM_KV_STRIP,
@@ -283,7 +282,7 @@ static void few_rows(const lm_attn_args *a, elem type, const tile_set tiles, flo
     for (int32_t r = 0; r < a->r; r++) softmax(s + (int64_t)r * LM_KV_BLOCK, a->limit[r], &a->m[r], &a->l[r]);
     for (int32_t r = 0; r < a->r;) {
         group g = next_group(a, r, a->r);
-        const fetch ahead = values_ahead(a, size, g.least);
+        const fetch ahead = stream(a->v, a->d * (int32_t)size, g.least, a->next);
         weigh_values(tiles, a, &g, s + (int64_t)r * LM_KV_BLOCK, (const char *)a->v, a->d, (size_t)a->d * size, 0, a->d,
                      r == 0 ? &ahead : NULL);
         r += g.count;
