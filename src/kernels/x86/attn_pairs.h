@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * attn_pairs.h: attention over one block with products of bfloat16 pairs; attn__amx.c says how a product is made and
- * includes this. Queries and weights e are high + low bfloat16 parts, which keep them to 2^-17: rounding them to
- * bfloat16 raised the KL divergence of bfloat16 checkpoints by up to a third. Keys and values in bfloat16 are what they
- * are (high*high + low*high); float16 ones (split) are in two parts as well, which lose nothing: and high*low.
+ * includes this. Queries and weights e are high + low bfloat16 parts, which keep them to 2^-16 at least: rounding them
+ * to bfloat16 raised the KL divergence of bfloat16 checkpoints by up to a third. Keys and values in bfloat16 are what
+ * they are (high*high + low*high); float16 ones (split) are in two parts as well, which lose nothing: and high*low.
  *
  * The block is packed once for all rows of a call: keys to panels [d/2][NR] of pairs of dimensions, values to panels
  * [positions/2][NR] of pairs of positions. Then groups of up to PAIRS_MR rows go through scores, softmax and values

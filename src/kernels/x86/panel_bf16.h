@@ -51,28 +51,24 @@ INLINE void bp_expand32(const uint32_t *words, int bits, vf scale, vf bias, uint
                                                    interleave, out + i / 2 * NR, rest ? rest + i / 2 * NR : NULL);
 }
 
-/* As bp_expand32 for 4 and 8 bits, in steps that any vector port takes but for the shifts: a code becomes a mantissa's
- * topmost bits, 1 + q / 2^bits, which one multiply-add turns into the weight; halves are rounded up and joined as
- * integers. What another order of rounding leaves is below 2^-20 of a scale. */
+/* As bp_expand32 for 4 and 8 bits, without a conversion: a code becomes a mantissa's topmost bits, 1 + q / 2^bits,
+ * which one multiply-add turns into the weight. With scales and biases of few bits both are exact, so that weights
+ * round alike. */
 INLINE void bp_expand32_mantissa(const uint32_t *words, int bits, vf scale, vf bias, uint32_t *out) {
-    const vi one = vi_set1(0x3f800000), half = vi_set1(0x8000), top = vi_set1(0xffff0000u);
-    const vi mask = vi_set1(((1u << bits) - 1) << (23 - bits));
-    const vf codes = vf_set1((float)(1 << bits));
-    /* a NaN of all ones would leave the addition of a half as zero */
-    const __mmask16 nan = _mm512_cmp_ps_mask(scale, bias, _CMP_UNORD_Q);
-    const vf factor = _mm512_mask_mov_ps(vf_mul(scale, codes), nan, vf_bits(vi_set1(0x7fc00000)));
-    const vf start = _mm512_mask_mov_ps(_mm512_fnmadd_ps(scale, codes, bias), nan, vf_bits(vi_set1(0x7fc00000)));
+    const vi one = vi_set1(0x3f800000), mask = vi_set1(((1u << bits) - 1) << (23 - bits)), interleave = bp_interleave();
+    const vf codes = vf_set1((float)(1 << bits)), factor = vf_mul(scale, codes);
+    const vf start = _mm512_fnmadd_ps(scale, codes, bias);
     UNROLL for (int j = 0; j < bits; j++) {
         const vi v = vi_load(words + j * VL);
-        vi f[8];
+        vf f[8];
         UNROLL for (int i = 0; i < 32 / bits; i++) {
             const int left = 23 - bits - bits * i;
             const vi code = left >= 0 ? vi_shl(v, left) : vi_shr(v, -left);
-            const vf value = vf_bits(_mm512_ternarylogic_epi32(code, mask, one, 0xea)); /* code & mask | one */
-            f[i] = _mm512_add_epi32(_mm512_castps_si512(vf_fma(value, factor, start)), half);
+            f[i] = vf_fma(vf_bits(_mm512_ternarylogic_epi32(code, mask, one, 0xea)), factor,
+                          start); /* code & mask | one */
         }
-        UNROLL for (int i = 0; i < 32 / bits; i += 2) vi_store(
-            out + (j * 32 / bits + i) / 2 * NR, _mm512_ternarylogic_epi32(top, f[i + 1], vi_shr(f[i], 16), 0xca));
+        UNROLL for (int i = 0; i < 32 / bits; i += 2)
+            bp_pair(f[i], f[i + 1], interleave, out + (j * 32 / bits + i) / 2 * NR, NULL);
     }
 }
 
