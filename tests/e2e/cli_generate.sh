@@ -61,15 +61,15 @@ for flags in '--prefill-step-size 3' '--threads 1' '--threads 2' --no-use-mmap; 
 done
 
 # Quantized keys and values: from 5000 tokens on nothing changes here; from 0 on threads and widths agree with themselves.
-gen -p 'one two' -m 12 --verbose F --kv-bits 8 --kv-group-size 32 >"$dir/same" || fail "--kv-bits"
-cmp "$dir/plain" "$dir/same" || fail "--kv-bits changes a short text"
+gen -p 'one two' -m 12 --verbose F --kv-bits 8 --kv-group-size 32 >"$work/same" || fail "--kv-bits"
+cmp "$work/plain" "$work/same" || fail "--kv-bits changes a short text"
 for bits in 2 3 4 5 6 8; do
     for threads in 1 2; do
-        gen -p 'one two' -m 12 --json --kv-bits $bits --kv-group-size 32 --quantized-kv-start 0 --threads $threads >"$dir/kv$threads" ||
+        gen -p 'one two' -m 12 --json --kv-bits $bits --kv-group-size 32 --quantized-kv-start 0 --threads $threads >"$work/kv$threads" ||
             fail "--kv-bits $bits"
-        sed -E 's/"(prompt_tps|generation_tps|peak_memory)": [^,}]*//g' "$dir/kv$threads" >"$dir/kvtext$threads"
+        sed -E 's/"(prompt_tps|generation_tps|peak_memory)": [^,}]*//g' "$work/kv$threads" >"$work/kvtext$threads"
     done
-    cmp "$dir/kvtext1" "$dir/kvtext2" || fail "--kv-bits $bits: threads change the text"
+    cmp "$work/kvtext1" "$work/kvtext2" || fail "--kv-bits $bits: threads change the text"
 done
 
 # Errors: one line, exit 1.
