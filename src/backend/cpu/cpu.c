@@ -214,16 +214,16 @@ static const void *select_impl(const cpu_backend *c, lm_op op, lm_format format)
 static int matvec_rows(const cpu_backend *c, lm_format format) {
     const lm_kernel_row *vec = select_row(c, LM_OP_MATVEC, format), *mat = select_row(c, LM_OP_MATMAT, format);
     if (!vec || !mat) return ROWS_ONE_PASS;
-    if (vec->numerics == LM_NUMERICS_F32 || mat->needs == LM_CPU_VNNI || c->few[format]) return ROWS_ONE_PASS;
+    if (vec->numerics == LM_NUMERICS_F32 || mat->needs == LM_CPU_VNNI || mat->needs == LM_CPU_AMX || c->few[format])
+        return ROWS_ONE_PASS;
     if (mat->numerics == LM_NUMERICS_F16) return ROWS_BYTES;
     return mat->numerics == LM_NUMERICS_F32 ? ROWS_BYTES_F32 : ROWS_BYTES_BF16;
 }
 
-/* The MATMAT row for a few rows beside one of class BF16: bytes are unpacked several times faster. NULL: none. Tiles
- * lead by too much for that. */
+/* The MATMAT row for a few rows beside one of class BF16: bytes are unpacked several times faster. NULL: none. */
 static const lm_linear_impl *few_impl(const cpu_backend *c, lm_format format) {
     const lm_kernel_row *mat = select_row(c, LM_OP_MATMAT, format);
-    if (!mat || mat->needs != LM_CPU_BF16 || !lm_format_is_affine(format)) return NULL;
+    if (!mat || mat->numerics != LM_NUMERICS_BF16 || !lm_format_is_affine(format)) return NULL;
     const lm_kernel_row *row = lm_kernel_select(LM_OP_MATMAT, format, LM_LAYOUT_MLX, LM_NUMERICS_F16, c->flags);
     return row && row->numerics == LM_NUMERICS_F16 ? row->impl : NULL;
 }

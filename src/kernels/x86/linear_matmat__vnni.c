@@ -106,34 +106,12 @@ INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t
         }
 }
 
-#define LM_MATMAT_VNNI(bits)                                                                                      \
-    static size_t prep_bytes##bits(const lm_weight *w, int64_t m) {                                               \
-        return m <= LM_FEW_ROWS ? lm_matmat_few##bits##__vnni.prep_bytes(w, m) : prep_bytes(w, m);                \
-    }                                                                                                             \
-    static void prep##bits(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, int64_t m1, int64_t m,    \
-                           void *xp) {                                                                            \
-        (m <= LM_FEW_ROWS ? lm_matmat_few##bits##__vnni.prep : prep)(w, x, ldx, m0, m1, m, xp);                   \
-    }                                                                                                             \
-    static size_t scratch_bytes##bits(const lm_weight *w, int64_t m) {                                            \
-        const size_t all = (sizeof(fx_scratch) + 63) & ~(size_t)63;                                               \
-        return m <= LM_FEW_ROWS ? lm_matmat_few##bits##__vnni.scratch_bytes(w, m) : all;                          \
-    }                                                                                                             \
-    static void run_affine##bits(const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, \
-                                 int64_t ldy, void *scratch) {                                                    \
-        if (m <= LM_FEW_ROWS)                                                                                     \
-            lm_matmat_few##bits##__vnni.run(w, xp, m, n0, n1, y, ldy, scratch);                                   \
-        else                                                                                                      \
-            run(bits, w, xp, m, n0, n1, y, ldy, scratch);                                                         \
-    }                                                                                                             \
-    const lm_linear_impl lm_matmat_affine##bits##__vnni = {                                                       \
-        NR, 1, prep_bytes##bits, prep##bits, scratch_bytes##bits, run_affine##bits, 0}
-
-LM_MATMAT_VNNI(2);
-LM_MATMAT_VNNI(3);
-LM_MATMAT_VNNI(4);
-LM_MATMAT_VNNI(5);
-LM_MATMAT_VNNI(6);
-LM_MATMAT_VNNI(8);
+LM_MATMAT_WITH_FEW(lm_matmat_affine2__vnni, 2, LM_FEW_ROWS, sizeof(fx_scratch));
+LM_MATMAT_WITH_FEW(lm_matmat_affine3__vnni, 3, LM_FEW_ROWS, sizeof(fx_scratch));
+LM_MATMAT_WITH_FEW(lm_matmat_affine4__vnni, 4, LM_FEW_ROWS, sizeof(fx_scratch));
+LM_MATMAT_WITH_FEW(lm_matmat_affine5__vnni, 5, LM_FEW_ROWS, sizeof(fx_scratch));
+LM_MATMAT_WITH_FEW(lm_matmat_affine6__vnni, 6, LM_FEW_ROWS, sizeof(fx_scratch));
+LM_MATMAT_WITH_FEW(lm_matmat_affine8__vnni, 8, LM_FEW_ROWS, sizeof(fx_scratch));
 #else
 typedef int lm_empty_translation_unit;
 #endif

@@ -3,11 +3,12 @@
  * panel_fixed.h, and the same bits as its vpdpbusd rows. A tile takes 16 rows of one plane of x against 64 inputs (a
  * group of 32: half a tile) of 16 outputs. While one group is multiplied, the sums of the one before are scaled. */
 #if defined(__x86_64__)
+#include "kernels/x86/few_rows.h"
 #include "kernels/x86/fixed_bytes.h"
 #include "kernels/x86/tiles.h"
 
 #define PANELS_N 8 /* panels unpacked together */
-#define FEW 3      /* rows up to which vpdpbusd is done sooner */
+#define FEW 8      /* rows up to which vpdpbusd is done sooner */
 
 typedef struct ab_scratch {
     fx_panel panel[PANELS_N];
@@ -15,50 +16,6 @@ typedef struct ab_scratch {
     _Alignas(64) float sums[BLOCK * NR];
     mm_groups groups;
 } ab_scratch;
-
-static size_t scratch_bytes(const lm_weight *w, int64_t m) {
-    (void)w, (void)m;
-    return (sizeof(ab_scratch) + 63) & ~(size_t)63;
-}
-
-/* sums[rows][NR] += rows x[0..rows) times a panel, `groups` groups of `quads` times four inputs. */
-INLINE void inner(int rows, int groups, int quads, const fx_row *x, const fx_panel *p, float *sums) {
-    for (int g = 0; g < groups; g++) {
-        vi high[FEW][2], low[FEW][2];
-        UNROLL for (int r = 0; r < rows; r++) high[r][0] = high[r][1] = low[r][0] = low[r][1] = vi_zero();
-        const uint32_t *codes = p->codes + g * quads * NR;
-        const int8_t *from = x->plane[0] + 4 * g * quads;
-        for (int q = 0; q < quads; q++) {
-            const vi w0 = vi_load(codes + q * NR), w1 = vi_load(codes + q * NR + VL);
-            UNROLL for (int r = 0; r < rows; r++) {
-                const int8_t *at = from + r * (int64_t)sizeof(fx_row) + 4 * q;
-                vi v = four_inputs(at);
-                high[r][0] = multiply_add(high[r][0], w0, v);
-                high[r][1] = multiply_add(high[r][1], w1, v);
-                v = four_inputs(at + KC);
-                low[r][0] = multiply_add(low[r][0], w0, v);
-                low[r][1] = multiply_add(low[r][1], w1, v);
-            }
-        }
-        const vf scale0 = vf_load(p->scales + g * NR), scale1 = vf_load(p->scales + g * NR + VL);
-        const vf bias0 = vf_load(p->biases + g * NR), bias1 = vf_load(p->biases + g * NR + VL);
-        UNROLL for (int r = 0; r < rows; r++) {
-            const vf step = vf_set1(x[r].steps[g]), all = vf_set1(x[r].sums[g]);
-            add_group(high[r][0], low[r][0], scale0, bias0, step, all, sums + r * NR);
-            add_group(high[r][1], low[r][1], scale1, bias1, step, all, sums + r * NR + VL);
-        }
-    }
-}
-
-/* As inner, for 1 to FEW rows. */
-static void few_rows(int64_t rows, int groups, int quads, const fx_row *x, const fx_panel *p, float *sums) {
-    if (rows == 1)
-        inner(1, groups, quads, x, p, sums);
-    else if (rows == 2)
-        inner(2, groups, quads, x, p, sums);
-    else
-        inner(FEW, groups, quads, x, p, sums);
-}
 
 /* Tiles 0, 1: high; 2, 3: low. `quads`: fours of inputs of a group. */
 INLINE void multiply_group(int quads, const int8_t *x, const uint32_t *codes) {
@@ -122,30 +79,19 @@ INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t
                     const int64_t rows = m - i < BLOCK ? m - i : BLOCK, cols = end - p < NR ? end - p : NR;
                     const fx_panel *panel = &s->panel[(p - n) / NR];
                     begin_sums(rows, s->sums, y + i * ldy + p, ldy, cols, k0 > 0);
-                    if (rows <= FEW)
-                        few_rows(rows, groups, quads, x + i, panel, s->sums);
-                    else
-                        many_rows(rows, groups, quads, x + i, panel, s);
+                    many_rows(rows, groups, quads, x + i, panel, s);
                     end_sums(rows, s->sums, y + i * ldy + p, ldy, cols);
                 }
         }
     tiles_end();
 }
 
-#define LM_MATMAT_BYTES(bits)                                                                                     \
-    static void run_affine##bits(const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, \
-                                 int64_t ldy, void *scratch) {                                                    \
-        run(bits, w, xp, m, n0, n1, y, ldy, scratch);                                                             \
-    }                                                                                                             \
-    const lm_linear_impl lm_matmat_affine##bits##_bytes__amx = {                                                  \
-        NR, 1, prep_bytes, prep, scratch_bytes, run_affine##bits, 0}
-
-LM_MATMAT_BYTES(2);
-LM_MATMAT_BYTES(3);
-LM_MATMAT_BYTES(4);
-LM_MATMAT_BYTES(5);
-LM_MATMAT_BYTES(6);
-LM_MATMAT_BYTES(8);
+LM_MATMAT_WITH_FEW(lm_matmat_affine2_bytes__amx, 2, FEW, sizeof(ab_scratch));
+LM_MATMAT_WITH_FEW(lm_matmat_affine3_bytes__amx, 3, FEW, sizeof(ab_scratch));
+LM_MATMAT_WITH_FEW(lm_matmat_affine4_bytes__amx, 4, FEW, sizeof(ab_scratch));
+LM_MATMAT_WITH_FEW(lm_matmat_affine5_bytes__amx, 5, FEW, sizeof(ab_scratch));
+LM_MATMAT_WITH_FEW(lm_matmat_affine6_bytes__amx, 6, FEW, sizeof(ab_scratch));
+LM_MATMAT_WITH_FEW(lm_matmat_affine8_bytes__amx, 8, FEW, sizeof(ab_scratch));
 #else
 typedef int lm_empty_translation_unit;
 #endif
