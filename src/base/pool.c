@@ -187,7 +187,8 @@ bool lm_pool_pin(lm_pool *p) {
 }
 
 void lm_pool_set_idle(lm_pool *p, bool (*idle)(void *, int), void *context) {
-    atomic_store_explicit(&p->idle_context, context, memory_order_relaxed);
+    /* taken away: who is calling the old one still needs its context */
+    if (idle) atomic_store_explicit(&p->idle_context, context, memory_order_relaxed);
     atomic_store_explicit(&p->idle, idle, memory_order_release);
 }
 

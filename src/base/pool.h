@@ -18,6 +18,7 @@ bool lm_pool_pin(lm_pool *pool);
 void lm_pool_run(lm_pool *pool, int64_t n, void (*fn)(void *context, int64_t item, int worker), void *context);
 /** Something useful to do while a thread waits, for a job or for the last items of one: idle(context, worker) is called
  *  again and again, must return within about a microsecond, and says whether there was anything to do. To be set
- *  between jobs; `context` outlives the pool. The worker number is the thread's own: the caller's is 0. */
+ *  once, between jobs, and perhaps taken away again (NULL); `context` outlives the pool. The worker number is the
+ * thread's own: the caller's is 0. */
 void lm_pool_set_idle(lm_pool *pool, bool (*idle)(void *context, int worker), void *context);
 #endif

@@ -4,7 +4,7 @@
 #include "backend/cpu/cpu.h"
 #include <string.h>
 
-#define FEW 4                  /* rows: memory limits, so every thread is to read one run of it */
+#define FEW 32                 /* rows: memory limits, so every thread is to read one run of it */
 #define TASK_BYTES (64 * 1024) /* of weights, of a task of few rows */
 
 const lm_linear_impl *cpu_linear_impl(const cpu_backend *c, const lm_weight *w, int64_t m) {

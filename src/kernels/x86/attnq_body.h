@@ -161,7 +161,7 @@ static void chunk_4(const lm_attn_args *a, void *scratch) {
     chunk(a, 4, scratch);
 }
 
-#define DEFINE_ATTNQ(level)                                                         \
+#define DEFINE_ATTNQ(level)                                                            \
     const lm_attn_impl lm_attnq_affine8__##level = {scratch_bytes, chunk_8, merge, 0}; \
     const lm_attn_impl lm_attnq_affine4__##level = {scratch_bytes, chunk_4, merge, 0};
 #endif
