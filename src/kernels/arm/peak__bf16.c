@@ -13,7 +13,9 @@
 #define SPREAD(p) vld1q_f32((const float *)(const void *)(p))
 #define ADD(sum, a, b) vbfmmlaq_f32(sum, vreinterpretq_bf16_f32(a), vreinterpretq_bf16_f32(b))
 #define OPERATIONS 2.0 * 16
-#include "kernels/arm/peak_body.h"
+#define CHAINS 24 /* four pipes of four cycles and more */
+#define REGISTER "w"
+#include "kernels/x86/peak_chains.h"
 
 const lm_peak_impl lm_peak_bf16__bf16 = {run, 2.0 * CHAINS * 16, BLOCKED};
 #else

@@ -13,7 +13,9 @@
 #define SPREAD(p) vld1q_s32((const int32_t *)(const void *)(p))
 #define ADD(sum, a, b) vmmlaq_s32(sum, vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b))
 #define OPERATIONS 2.0 * 32
-#include "kernels/arm/peak_body.h"
+#define CHAINS 24 /* four pipes of four cycles and more */
+#define REGISTER "w"
+#include "kernels/x86/peak_chains.h"
 
 const lm_peak_impl lm_peak_int8__i8mm = {run, 2.0 * CHAINS * 32, BLOCKED};
 #else

@@ -13,7 +13,9 @@
 #define SPREAD(p) vld1q_dup_f32((const float *)(const void *)(p))
 #define ADD(sum, a, b) vfmaq_f32(sum, a, b)
 #define OPERATIONS 2.0 * 4
-#include "kernels/arm/peak_body.h"
+#define CHAINS 24 /* four pipes of four cycles and more */
+#define REGISTER "w"
+#include "kernels/x86/peak_chains.h"
 
 const lm_peak_impl lm_peak_f32__neon = {run, 2.0 * CHAINS * 4, BLOCKED};
 #else

@@ -14,6 +14,7 @@
 #ifndef LM_KERNELS_X86_ATTN_BODY_H
 #define LM_KERNELS_X86_ATTN_BODY_H
 #include "kernels/rows.h"
+#include "kernels/x86/attn_merge.h"
 #include <stdbool.h>
 
 #define MR_MAX 6                         /* rows of a tile */
@@ -345,18 +346,6 @@ static size_t scratch_bytes(int32_t d, int32_t r) {
     size_t floats = (size_t)min32(r, ROW_BLOCK) * LM_KV_BLOCK;
     if (r >= MANY_ROWS) floats = ((size_t)ROW_BLOCK + (size_t)d + (size_t)round_up(d, PANEL)) * LM_KV_BLOCK;
     return floats * sizeof(float);
-}
-
-INLINE vf merged(vf to, float a, vf from, float b) {
-    const vf y = vf_mul(from, vf_set1(b));
-    return a == 0.0f ? y : vf_add(vf_mul(to, vf_set1(a)), y);
-}
-
-static void merge(float *to, float a, const float *from, float b, int64_t n) {
-    int64_t i = 0;
-    for (; i + VF_LANES <= n; i += VF_LANES) vf_store(to + i, merged(vf_load(to + i), a, vf_load(from + i), b));
-    const int32_t rest = (int32_t)(n - i);
-    if (rest) vf_store_n(to + i, rest, merged(vf_load_n(to + i, rest), a, vf_load_n(from + i, rest), b));
 }
 
 #define DEFINE_ATTN(type, symbol)                                    \

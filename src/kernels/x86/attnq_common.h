@@ -5,6 +5,7 @@
 #define LM_KERNELS_X86_ATTNQ_COMMON_H
 #include "kernels/kvq.h"
 #include "kernels/rows.h"
+#include "kernels/x86/attn_merge.h"
 #include "kernels/x86/unroll.h"
 #include <string.h>
 
@@ -70,17 +71,5 @@ INLINE float weigh(const half *h, const float *e, int32_t g, int32_t n, int32_t 
     }
     for (; p < end; p += VF_LANES) vf_store(to + p, vf_zero());
     return vf_sum(all);
-}
-
-INLINE vf merged(vf to, float a, vf from, float b) {
-    const vf y = vf_mul(from, vf_set1(b));
-    return a == 0.0f ? y : vf_add(vf_mul(to, vf_set1(a)), y);
-}
-
-static void merge(float *to, float a, const float *from, float b, int64_t n) {
-    int64_t i = 0;
-    for (; i + VF_LANES <= n; i += VF_LANES) vf_store(to + i, merged(vf_load(to + i), a, vf_load(from + i), b));
-    const int32_t rest = (int32_t)(n - i);
-    if (rest) vf_store_n(to + i, rest, merged(vf_load_n(to + i, rest), a, vf_load_n(from + i, rest), b));
 }
 #endif

@@ -14,24 +14,9 @@
 #define SPREAD(p) _mm256_broadcast_ss((const float *)(const void *)(p))
 #define ADD(sum, a, b) _mm256_fmadd_ps(a, b, sum)
 #define OPERATIONS 2.0 * 8
-#include "kernels/x86/peak_tile.h"
-
 #define CHAINS 12
-
-static void run(int64_t rounds) {
-    __m256 sum[CHAINS];
-    UNROLL for (int i = 0; i < CHAINS; i++) {
-        sum[i] = _mm256_setzero_ps();
-        __asm__ volatile("" : "+x"(sum[i])); /* unknown to the compiler: chains stay apart, nothing is folded */
-    }
-    for (int64_t r = 0; r < rounds; r++) {
-        __m256 a =
-            _mm256_setzero_ps(); /* zeros keep sums finite; the instruction takes as long as with any other number */
-        __asm__ volatile("" : "+x"(a));
-        UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = _mm256_fmadd_ps(a, a, sum[i]);
-    }
-    UNROLL for (int i = 0; i < CHAINS; i++) __asm__ volatile("" : "+x"(sum[i]));
-}
+#define REGISTER "x"
+#include "kernels/x86/peak_chains.h"
 
 const lm_peak_impl lm_peak_f32__avx2 = {run, 2.0 * CHAINS * 8, BLOCKED};
 #else

@@ -20,24 +20,9 @@ static inline __m512 product(__m512 sum, __m512 a, __m512 b) {
 #define SPREAD(p) _mm512_set1_ps(*(const float *)(const void *)(p))
 #define ADD(sum, a, b) product(sum, a, b)
 #define OPERATIONS 2.0 * 32
-#include "kernels/x86/peak_tile.h"
-
 #define CHAINS 24 /* two pipes of up to six cycles, and more */
-
-static void run(int64_t rounds) {
-    __m512 sum[CHAINS];
-    UNROLL for (int i = 0; i < CHAINS; i++) {
-        sum[i] = _mm512_setzero_ps();
-        __asm__ volatile("" : "+v"(sum[i])); /* unknown to the compiler: chains stay apart, nothing is folded */
-    }
-    for (int64_t r = 0; r < rounds; r++) {
-        __m512 a =
-            _mm512_setzero_ps(); /* zeros keep sums finite; the instruction takes as long as with any other number */
-        __asm__ volatile("" : "+v"(a));
-        UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = _mm512_dpbf16_ps(sum[i], (__m512bh)a, (__m512bh)a);
-    }
-    UNROLL for (int i = 0; i < CHAINS; i++) __asm__ volatile("" : "+v"(sum[i]));
-}
+#define REGISTER "v"
+#include "kernels/x86/peak_chains.h"
 
 const lm_peak_impl lm_peak_bf16__bf16 = {run, 2.0 * CHAINS * 32, BLOCKED};
 #else

@@ -19,24 +19,9 @@ static inline __m512i product(__m512i sum, __m512i a, __m512i b) {
 #define SPREAD(p) _mm512_set1_epi32(*(const int32_t *)(const void *)(p))
 #define ADD(sum, a, b) product(sum, a, b)
 #define OPERATIONS 2.0 * 64
-#include "kernels/x86/peak_tile.h"
-
 #define CHAINS 24 /* two pipes of up to six cycles, and more */
-
-static void run(int64_t rounds) {
-    __m512i sum[CHAINS];
-    UNROLL for (int i = 0; i < CHAINS; i++) {
-        sum[i] = _mm512_setzero_si512();
-        __asm__ volatile("" : "+v"(sum[i])); /* unknown to the compiler: chains stay apart, nothing is folded */
-    }
-    for (int64_t r = 0; r < rounds; r++) {
-        __m512i a =
-            _mm512_setzero_si512(); /* zeros keep sums finite; the instruction takes as long as with any other number */
-        __asm__ volatile("" : "+v"(a));
-        UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = _mm512_dpbusd_epi32(sum[i], a, a);
-    }
-    UNROLL for (int i = 0; i < CHAINS; i++) __asm__ volatile("" : "+v"(sum[i]));
-}
+#define REGISTER "v"
+#include "kernels/x86/peak_chains.h"
 
 const lm_peak_impl lm_peak_int8__vnni = {run, 2.0 * CHAINS * 64, BLOCKED};
 #else
