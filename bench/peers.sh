@@ -6,10 +6,11 @@
 # Ours beside llama.cpp and mlx-lm (float32) on SmolLM2-135M-Instruct, in one run on one machine: rounds go through all
 # programs in turn, so that a busy minute hits each of them. --shapes: models of real shapes with random weights, with
 # shares of the machine's ceilings (peers_shapes.sh lists them; "peers": those that llama.cpp runs too; "ours": those that
-# are measured alone; default: all of them). Samples are added to RESULT, and what it holds already of the same program
-# and machine isn't measured again: a run that was interrupted goes on where it was. One model is on the disk at a time
-# (18.5 GB for the largest), and none afterwards. Needs a C++ compiler, python3 with pip, network for the first run; without
-# --shapes what ./quickstart leaves in out/. Prints a table (median, lowest..highest of the rounds) and keeps every sample.
+# are measured alone; default: all of them; also smollm2-135m-q4-g32, random weights instead of the real file). Samples
+# are added to RESULT, and what it holds already of the same program and machine isn't measured again: a run that was
+# interrupted goes on where it was. One model is on the disk at a time (18.5 GB for the largest), and none afterwards.
+# Needs a C++ compiler, python3 with pip, network for the first run; without --shapes (and for smollm2-*) what
+# ./quickstart leaves in out/. Prints a table (median, lowest..highest of the rounds) and keeps every sample.
 # shellcheck disable=SC2015,SC2086
 set -u
 cd "$(dirname "$0")/.." || exit 1

@@ -38,10 +38,13 @@ make_shape() {
     # SHAPE[:LAYERS]-PRECISION
     precision=$(printf %s "$1" | sed -E 's/.*-(bf16|q[0-9]+(-g[0-9]+)?)$/\1/')
     shape=${1%-"$precision"}
+    words=$TOKENIZER
+    # random weights, but its own tokens
+    case $shape in smollm2-*) words=$MODEL ;; esac
     if [ ! -f "$model/config.json" ]; then
         need_space $(($(shape_megabytes "$1") + 1000)) "$PEERS"
         rm -rf "$model"
-        step "making $1" synth build/release/bench/bench_synth "$shape" "$precision" "$TOKENIZER" "$model"
+        step "making $1" synth build/release/bench/bench_synth "$shape" "$precision" "$words" "$model"
     fi
     [ "$2" = 1 ] && [ ! -f "$gguf" ] || return 0
     need_space $(($(shape_megabytes "$1") + 1000)) "$PEERS"

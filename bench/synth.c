@@ -2,10 +2,14 @@
  *
  * synth.c: MLX folders of a real model's shape with random weights, for speed only. Codes are uniform, scales powers of
  * two times 1, 1.25, 1.5 or 1.75, biases -2^(bits - 1) scales: so 4 and 8 bits become GGUF's Q4_0 and Q8_0 without
- * loss (`mlx_lm convert --gguf-out`), and a peer reads the same numbers. Each tensor's numbers follow from its name.
+ * loss (`mlx_lm convert --gguf-out`), and a peer reads the same numbers. SmolLM2 is float16 with embeddings of 8 bits,
+ * as the real file has them; its biases are half a scale higher than that, so that its 4 bits become Q4_1, as they are
+ * in the real one. Each tensor's numbers follow from its name.
  *
  *     bench_synth SHAPE PRECISION TOKENIZER_FOLDER OUT
- *     SHAPE: qwen3-0.6b, qwen3-4b, qwen3-30b-a3b, or SHAPE:LAYERS     PRECISION: bf16, qBITS or qBITS-gGROUP */
+ *     SHAPE: smollm2-135m, qwen3-0.6b, qwen3-4b, qwen3-30b-a3b, or SHAPE:LAYERS
+ *     PRECISION: bf16, qBITS or qBITS-gGROUP */
+#include "base/half.h"
 #include "format/st_write.h"
 #include <errno.h>
 #include <stdio.h>
@@ -23,12 +27,14 @@ typedef struct shape {
     double theta;
     bool tied;
     int64_t experts, top_k, expert_inter;
+    bool llama; /* no norms of queries and keys; float16, embeddings of 8 bits */
 } shape;
 
 static const shape shapes[] = {
-    {"qwen3-0.6b", 1024, 28, 16, 8, 128, 3072, 151936, 40960, 1e6, true, 0, 0, 0},
-    {"qwen3-4b", 2560, 36, 32, 8, 128, 9728, 151936, 262144, 5e6, true, 0, 0, 0},
-    {"qwen3-30b-a3b", 2048, 48, 32, 4, 128, 6144, 151936, 262144, 1e7, false, 128, 8, 768},
+    {"smollm2-135m", 576, 30, 9, 3, 64, 1536, 49152, 8192, 1e5, true, 0, 0, 0, true},
+    {"qwen3-0.6b", 1024, 28, 16, 8, 128, 3072, 151936, 40960, 1e6, true, 0, 0, 0, false},
+    {"qwen3-4b", 2560, 36, 32, 8, 128, 9728, 151936, 262144, 5e6, true, 0, 0, 0, false},
+    {"qwen3-30b-a3b", 2048, 48, 32, 4, 128, 6144, 151936, 262144, 1e7, false, 128, 8, 768, false},
 };
 
 typedef enum content { ONES, FLOATS, CODES, SCALES, BIASES } content;
@@ -37,6 +43,7 @@ typedef struct tensor {
     char name[96];
     lm_st_spec spec;
     content content;
+    int bits;
     uint64_t seed;
 } tensor;
 
@@ -65,34 +72,43 @@ static uint64_t next(uint64_t *state) { /* splitmix64 */
 
 /* ---------------------------------------------------------------- the list of tensors */
 
-static void add(folder *f, const char *name, const char *part, int n_dims, const int64_t *dims, content c) {
+static void add(folder *f, const char *name, const char *part, int n_dims, const int64_t *dims, content c, int bits) {
     if (f->n == MAX_TENSORS) return; /* main finds the folder incomplete */
     tensor *t = &f->tensors[f->n++];
     snprintf(t->name, sizeof t->name, "%s.%s", name, part);
-    t->spec = (lm_st_spec){t->name, c == CODES ? LM_DTYPE_U32 : LM_DTYPE_BF16, n_dims, {0}};
+    t->spec = (lm_st_spec){t->name, c == CODES ? LM_DTYPE_U32 : f->s.llama ? LM_DTYPE_F16 : LM_DTYPE_BF16, n_dims, {0}};
     memcpy(t->spec.shape, dims, (size_t)n_dims * sizeof *dims);
     t->content = c;
+    t->bits = bits;
     t->seed = hash(name); /* scales and biases share it */
 }
 
 static void add_norm(folder *f, const char *name, int64_t n) {
-    add(f, name, "weight", 1, &n, ONES);
+    add(f, name, "weight", 1, &n, ONES, 16);
 }
 
 /* [n, k], or [experts, n, k] where experts > 0 */
-static void add_linear(folder *f, const char *name, int64_t experts, int64_t n, int64_t k) {
+static void add_weight(folder *f, const char *name, int bits, int64_t experts, int64_t n, int64_t k) {
     int64_t dims[3] = {experts, n, k};
     const int64_t *from = experts ? dims : dims + 1;
     const int n_dims = experts ? 3 : 2;
-    if (f->bits == 16) {
-        add(f, name, "weight", n_dims, from, FLOATS);
+    if (bits == 16) {
+        add(f, name, "weight", n_dims, from, FLOATS, bits);
         return;
     }
-    dims[2] = k * f->bits / 32;
-    add(f, name, "weight", n_dims, from, CODES);
+    dims[2] = k * bits / 32;
+    add(f, name, "weight", n_dims, from, CODES, bits);
     dims[2] = k / f->group;
-    add(f, name, "scales", n_dims, from, SCALES);
-    add(f, name, "biases", n_dims, from, BIASES);
+    add(f, name, "scales", n_dims, from, SCALES, bits);
+    add(f, name, "biases", n_dims, from, BIASES, bits);
+}
+static void add_linear(folder *f, const char *name, int64_t experts, int64_t n, int64_t k) {
+    add_weight(f, name, f->bits, experts, n, k);
+}
+
+/* The bits of the embeddings, which are the output product's too. */
+static int embedding_bits(const folder *f) {
+    return f->s.llama && f->bits != 16 ? 8 : f->bits;
 }
 
 static void list_layer(folder *f, int64_t layer) {
@@ -104,8 +120,10 @@ static void list_layer(folder *f, int64_t layer) {
     add_linear(f, NAME("self_attn.k_proj"), 0, s->kv_heads * s->head_dim, s->hidden);
     add_linear(f, NAME("self_attn.v_proj"), 0, s->kv_heads * s->head_dim, s->hidden);
     add_linear(f, NAME("self_attn.o_proj"), 0, s->hidden, s->heads * s->head_dim);
-    add_norm(f, NAME("self_attn.q_norm"), s->head_dim);
-    add_norm(f, NAME("self_attn.k_norm"), s->head_dim);
+    if (!s->llama) {
+        add_norm(f, NAME("self_attn.q_norm"), s->head_dim);
+        add_norm(f, NAME("self_attn.k_norm"), s->head_dim);
+    }
     add_norm(f, NAME("post_attention_layernorm"), s->hidden);
     if (s->experts) {
         add_linear(f, NAME("mlp.gate"), 0, s->experts, s->hidden);
@@ -121,7 +139,7 @@ static void list_layer(folder *f, int64_t layer) {
 }
 
 static void list_tensors(folder *f) {
-    add_linear(f, "model.embed_tokens", 0, f->s.vocab, f->s.hidden);
+    add_weight(f, "model.embed_tokens", embedding_bits(f), 0, f->s.vocab, f->s.hidden);
     for (int64_t i = 0; i < f->s.layers; i++) list_layer(f, i);
     add_norm(f, "model.norm", f->s.hidden);
     if (!f->s.tied) add_linear(f, "lm_head", 0, f->s.vocab, f->s.hidden);
@@ -131,18 +149,17 @@ static void list_tensors(folder *f) {
 
 /* n values of 16 bits. Every scale is drawn alike for scales and biases. */
 static void fill_halves(const folder *f, const tensor *t, uint64_t *state, uint16_t *out, size_t n) {
-    static const uint16_t fractions[4] = {0x00, 0x20, 0x40, 0x60}; /* of bf16's 7 bits: 1, 1.25, 1.5, 1.75 */
-    const uint16_t scale = (uint16_t)((127 - 4 - f->bits) << 7);   /* weights of about 0.02 */
+    static const float fractions[4] = {1, 1.25f, 1.5f, 1.75f};
+    const float scale = 1.0f / (float)(1 << (4 + t->bits)); /* weights of about 0.02 */
+    const float centre = (float)(1 << (t->bits - 1)) - (f->s.llama && t->bits != 8 ? 0.5f : 0);
     for (size_t i = 0; i < n; i++) {
         const uint64_t r = next(state);
-        if (t->content == ONES)
-            out[i] = 127 << 7;
-        else if (t->content == FLOATS) /* +- 2^-7 to 2^-5 */
-            out[i] = (uint16_t)((r & 0x80ff) | (uint64_t)(127 - 7) << 7);
-        else if (t->content == SCALES)
-            out[i] = scale | fractions[r & 3];
-        else
-            out[i] = (uint16_t)((scale + ((f->bits - 1) << 7)) | fractions[r & 3] | 0x8000);
+        float x = 1;
+        if (t->content == FLOATS) /* +- 2^-7 to 2^-5 */
+            x = (1 + (float)(r & 0x7f) / 128) * (r & 0x80 ? 0x1p-6f : 0x1p-7f) * (r & 0x8000 ? -1 : 1);
+        else if (t->content != ONES)
+            x = scale * fractions[r & 3] * (t->content == BIASES ? -centre : 1);
+        out[i] = f->s.llama ? lm_f32_to_f16(x) : lm_f32_to_bf16(x);
     }
 }
 
@@ -207,25 +224,36 @@ static lm_status write_config(const folder *f, lm_error *err) {
     snprintf(path, sizeof path, "%s/config.json", f->out);
     FILE *o = fopen(path, "w");
     if (!o) return lm_fail(err, LM_IO, "%s: %s", path, strerror(errno));
-    fprintf(
-        o,
-        "{\"architectures\": [\"%s\"], \"model_type\": \"%s\", \"attention_bias\": false, \"bos_token_id\": 151643,\n"
-        " \"eos_token_id\": 151645, \"hidden_act\": \"silu\", \"hidden_size\": %lld, \"num_hidden_layers\": %lld,\n"
-        " \"num_attention_heads\": %lld, \"num_key_value_heads\": %lld, \"head_dim\": %lld, \"intermediate_size\": "
-        "%lld,\n"
-        " \"max_position_embeddings\": %lld, \"rms_norm_eps\": 1e-6, \"rope_theta\": %g, \"rope_scaling\": null,\n"
-        " \"tie_word_embeddings\": %s, \"use_sliding_window\": false, \"vocab_size\": %lld, \"torch_dtype\": "
-        "\"bfloat16\"",
-        s->experts ? "Qwen3MoeForCausalLM" : "Qwen3ForCausalLM", s->experts ? "qwen3_moe" : "qwen3",
-        (long long)s->hidden, (long long)s->layers, (long long)s->heads, (long long)s->kv_heads, (long long)s->head_dim,
-        (long long)s->inter, (long long)s->context, s->theta, s->tied ? "true" : "false", (long long)s->vocab);
+    fprintf(o,
+            "{\"architectures\": [\"%s\"], \"model_type\": \"%s\", \"attention_bias\": false, \"bos_token_id\": %d,\n"
+            " \"eos_token_id\": %d, \"hidden_act\": \"silu\", \"hidden_size\": %lld, \"num_hidden_layers\": %lld,\n"
+            " \"num_attention_heads\": %lld, \"num_key_value_heads\": %lld, \"head_dim\": %lld, \"intermediate_size\": "
+            "%lld,\n"
+            " \"max_position_embeddings\": %lld, \"rms_norm_eps\": 1e-6, \"rope_theta\": %g, \"rope_scaling\": null,\n"
+            " \"tie_word_embeddings\": %s, \"use_sliding_window\": false, \"vocab_size\": %lld, \"torch_dtype\": "
+            "\"%s\"",
+            s->llama     ? "LlamaForCausalLM"
+            : s->experts ? "Qwen3MoeForCausalLM"
+                         : "Qwen3ForCausalLM",
+            s->llama     ? "llama"
+            : s->experts ? "qwen3_moe"
+                         : "qwen3",
+            s->llama ? 1 : 151643, s->llama ? 2 : 151645, (long long)s->hidden, (long long)s->layers,
+            (long long)s->heads, (long long)s->kv_heads, (long long)s->head_dim, (long long)s->inter,
+            (long long)s->context, s->theta, s->tied ? "true" : "false", (long long)s->vocab,
+            s->llama ? "float16" : "bfloat16");
     if (s->experts)
         fprintf(o,
                 ",\n \"num_experts\": %lld, \"num_experts_per_tok\": %lld, \"moe_intermediate_size\": %lld,\n"
                 " \"decoder_sparse_step\": 1, \"mlp_only_layers\": [], \"norm_topk_prob\": true",
                 (long long)s->experts, (long long)s->top_k, (long long)s->expert_inter);
-    if (f->bits != 16)
-        fprintf(o, ",\n \"quantization\": {\"group_size\": %d, \"bits\": %d, \"mode\": \"affine\"}", f->group, f->bits);
+    if (f->bits != 16) {
+        fprintf(o, ",\n \"quantization\": {\"group_size\": %d, \"bits\": %d, \"mode\": \"affine\"", f->group, f->bits);
+        if (embedding_bits(f) != f->bits)
+            fprintf(o, ",\n  \"model.embed_tokens\": {\"group_size\": %d, \"bits\": %d, \"mode\": \"affine\"}",
+                    f->group, embedding_bits(f));
+        fprintf(o, "}");
+    }
     fprintf(o, "}\n");
     const bool failed = ferror(o);
     return fclose(o) || failed ? lm_fail(err, LM_IO, "%s: %s", path, strerror(errno)) : LM_OK;
@@ -277,8 +305,9 @@ int main(int argc, char **argv) {
     static folder f;
     lm_error err = {LM_OK, ""};
     if (argc != 5 || !read_shape(argv[1], &f.s) || !read_precision(argv[2], &f)) {
-        fprintf(stderr, "usage: bench_synth qwen3-0.6b|qwen3-4b|qwen3-30b-a3b[:LAYERS] bf16|qBITS[-gGROUP] "
-                        "TOKENIZER_FOLDER OUT\n");
+        fprintf(stderr,
+                "usage: bench_synth smollm2-135m|qwen3-0.6b|qwen3-4b|qwen3-30b-a3b[:LAYERS] bf16|qBITS[-gGROUP] "
+                "TOKENIZER_FOLDER OUT\n");
         return 2;
     }
     f.out = argv[4];
