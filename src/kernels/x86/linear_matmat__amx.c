@@ -14,6 +14,7 @@
 #define PANELS_N 16     /* panels dequantized together */
 #define N_PASS (4 * NR) /* of a task: few, so that a core that another guest slows down takes fewer of them */
 #define TILE_HALVES (BLOCK * 32)
+#define AHEAD 2 /* steps of 32 inputs by which operands are asked for */
 
 typedef struct amx_scratch {
     _Alignas(64) uint32_t panel[2][PANELS_N][BP_KC / 2 * NR];
@@ -44,10 +45,10 @@ static size_t scratch_bytes(const lm_weight *w, int64_t m) {
     return (sizeof(amx_scratch) + 63) & ~(size_t)63;
 }
 
-/* Rows that are missing become zeros: their products are never stored. */
+/* Rows that are missing become zeros: their products are never stored. Tile by tile: lines are written in order. */
 INLINE void prep_block(const float *x, int64_t ldx, int64_t rows, int64_t k, uint16_t *high, uint16_t *low) {
-    for (int64_t r = 0; r < BLOCK; r++)
-        for (int64_t k0 = 0; k0 < k; k0 += 32) {
+    for (int64_t k0 = 0; k0 < k; k0 += 32)
+        for (int64_t r = 0; r < BLOCK; r++) {
             const float *from = x + r * ldx + k0;
             size_t at = (size_t)(k0 / 32) * TILE_HALVES + (size_t)r * 32;
             vf a = vf_zero(), b = vf_zero();
@@ -86,13 +87,17 @@ INLINE void load_panel(const uint32_t *b) {
     TILE_LOAD(6, b, NR * 4);
     TILE_LOAD(7, b + VL, NR * 4);
 }
-INLINE void multiply(bool two) {
+/* The products of what is loaded, and between them the tiles at panel (two) and rows (with `two` rows + next as well),
+ * unless NULL, asked for. */
+INLINE void multiply(bool two, const uint32_t *panel, const uint16_t *rows, size_t next) {
     TILE_MULTIPLY(0, 4, 6);
+    if (panel) TILE_ASK(panel);
     TILE_MULTIPLY(1, 4, 7);
-    if (two) {
-        TILE_MULTIPLY(2, 5, 6);
-        TILE_MULTIPLY(3, 5, 7);
-    }
+    if (panel) TILE_ASK(panel + BLOCK * VL);
+    if (two) TILE_MULTIPLY(2, 5, 6);
+    if (rows) TILE_ASK(rows);
+    if (two) TILE_MULTIPLY(3, 5, 7);
+    if (rows && two) TILE_ASK(rows + next);
 }
 
 /* Sums to begin with: zeros, or those of the inputs before. */
@@ -122,20 +127,35 @@ INLINE void end(bool two, float *c, int64_t ldc) {
     }
 }
 
-/* `steps` x 32 inputs onto the sums. high, low: activations' parts; next: halves to the second block of rows. */
-INLINE void inner(bool split, bool two, int64_t steps, const uint16_t *high, const uint16_t *low, size_t next,
-                  const uint32_t *panel, const uint32_t *rest) {
-    for (int64_t i = 0; i < steps; i++) {
-        load_panel(panel + i * BLOCK * NR);
+/* What a step reads: a tile of activations and two of a panel, in parts. */
+typedef struct operands {
+    const uint16_t *high, *low;
+    const uint32_t *panel, *rest;
+} operands;
+
+/* `steps` steps on from o. */
+INLINE operands step_on(operands o, int64_t steps) {
+    return (operands){o.high + steps * TILE_HALVES, o.low + steps * TILE_HALVES, o.panel + steps * BLOCK * NR,
+                      o.rest + steps * BLOCK * NR};
+}
+
+/* `steps` x 32 inputs onto the sums; next: halves to the second block of rows; after: what follows o's last step. What
+ * comes AHEAD steps later is asked for: loads of tiles alone don't run far enough ahead of products to hide the
+ * second-level cache on a core whose other thread is busy. On a quiet one it costs a twentieth of the products. */
+INLINE void inner(bool split, bool two, int64_t steps, operands o, size_t next, operands after) {
+    for (int64_t i = 0; i < steps; i++, o = step_on(o, 1)) {
+        const int64_t beyond = i + AHEAD - steps;
+        const operands ahead = beyond < 0 ? step_on(o, AHEAD) : step_on(after, beyond);
+        load_panel(o.panel);
         if (split) {
-            load_rows(low + i * TILE_HALVES, next, two);
-            multiply(two);
+            load_rows(o.low, next, two);
+            multiply(two, NULL, ahead.low, next);
         }
-        load_rows(high + i * TILE_HALVES, next, two);
-        multiply(two);
+        load_rows(o.high, next, two);
+        multiply(two, ahead.panel, ahead.high, next);
         if (split) {
-            load_panel(rest + i * BLOCK * NR);
-            multiply(two);
+            load_panel(o.rest);
+            multiply(two, ahead.rest, NULL, 0);
         }
     }
 }
@@ -151,26 +171,44 @@ static int64_t at_most(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+/* Asks for the codes of VL outputs from n on, inputs [k0, k0 + kc): they come from memory, in short runs. */
+INLINE void ask_codes(const lm_weight *w, lm_format format, int64_t n, int64_t k0, int64_t kc) {
+    const int bits = lm_unpack_bits(format);
+    const char *from = (const char *)w->data + (size_t)n * w->row_bytes + (size_t)(k0 * bits / 8);
+    for (int i = 0; i < VL; i++, from += w->row_bytes)
+        for (int64_t at = 0; at < kc * bits / 8; at += 64) __builtin_prefetch(from + at, 0, 2);
+}
+
 /* Outputs [n, end) of inputs [k0, k0 + kc) to the panels of `part`; the low halves to those of the other. */
 INLINE void unpack(bool split, lm_format format, const lm_weight *w, int64_t n, int64_t end, int64_t n1, int64_t k0,
                    int part, amx_scratch *s) {
     const int64_t kc = at_most(w->k - k0, BP_KC);
     for (int64_t at = n; at < end; at += VL) {
         const size_t to = (size_t)((at - n) / VL % 2) * VL;
+        if (at + 2 * VL <= end) ask_codes(w, format, at + VL, k0, kc);
         bp_strip(w, format, !split, at, n1 - 1, k0, kc, &s->words, s->panel[part][(at - n) / NR] + to,
                  split ? s->panel[1][(at - n) / NR] + to : NULL);
     }
 }
 
-/* Inputs [k0, k0 + kc) of rows i and on, panel p. */
-INLINE void block(bool split, bool two, const lm_weight *w, const uint16_t *high, const uint16_t *low, int64_t i,
-                  int64_t k0, int64_t kc, int64_t p, const amx_scratch *s, bool add, float *c, int64_t ldc) {
-    const size_t next = block_halves(w), from = next * (size_t)(i / BLOCK);
+/* Rows i and on, inputs k0 and on, panel p of `part`. low is read with split alone. */
+INLINE operands operands_at(bool split, const lm_weight *w, const uint16_t *xp, int64_t m, int64_t i, int64_t k0,
+                            int part, int64_t p, const amx_scratch *s) {
+    const uint16_t *high = xp + block_halves(w) * (size_t)(i / BLOCK) + (size_t)(k0 / 32) * TILE_HALVES;
+    const size_t low = split ? block_halves(w) * blocks_of(m) : 0;
+    return (operands){high, high + low, s->panel[part][p], s->panel[1][p]};
+}
+
+/* Inputs [k0, k0 + kc) of rows i and on, panel p; `after`: the block that follows. */
+INLINE void block(bool split, bool two, const lm_weight *w, const uint16_t *xp, int64_t m, int64_t i, int64_t k0,
+                  int64_t kc, int64_t p, const amx_scratch *s, bool add, float *c, int64_t ldc, operands after) {
     begin(two, add, c, ldc);
+    operands o = operands_at(split, w, xp, m, i, k0, 0, p, s);
     for (int part = 0; part * BP_KC < kc; part++) {
-        const int64_t k = k0 + part * BP_KC, steps = (at_most(kc - part * BP_KC, BP_KC) + 31) / 32;
-        const size_t at = from + (size_t)(k / 32) * TILE_HALVES;
-        inner(split, two, steps, high + at, low + at, next, s->panel[part][p], s->panel[1][p]);
+        const int64_t left = kc - part * BP_KC;
+        const operands then = left > BP_KC ? operands_at(split, w, xp, m, i, k0 + (part + 1) * BP_KC, 1, p, s) : after;
+        inner(split, two, (at_most(left, BP_KC) + 31) / 32, o, block_halves(w), then);
+        o = then;
     }
     end(two, c, ldc);
 }
@@ -180,7 +218,6 @@ INLINE void block(bool split, bool two, const lm_weight *w, const uint16_t *high
 INLINE void run(bool split, lm_format format, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1,
                 float *y, int64_t ldy, void *scratch) {
     amx_scratch *s = scratch;
-    const uint16_t *high = xp, *low = high + block_halves(w) * blocks_of(m);
     const int64_t pass = split ? BP_KC : 2 * BP_KC;
     tiles_begin(16);
     for (int64_t n = n0; n < n1; n += PANELS_N * NR)
@@ -191,14 +228,17 @@ INLINE void run(bool split, lm_format format, const lm_weight *w, const void *xp
             for (int64_t i = 0; i < m; i += 2 * BLOCK)
                 for (int64_t p = n; p < last; p += NR) {
                     const int64_t rows = at_most(m - i, 2 * BLOCK), cols = at_most(last - p, NR);
+                    const bool more = p + NR < last; /* panels of these rows; else the next ones, if any */
+                    const operands after = operands_at(split, w, xp, m, more || i + 2 * BLOCK >= m ? i : i + 2 * BLOCK,
+                                                       k0, 0, more ? (p - n) / NR + 1 : 0, s);
                     const bool edge = rows % BLOCK || cols<NR, add = k0> 0;
                     float *to = y + i * ldy + p, *c = edge ? s->edge : to;
                     const int64_t ldc = edge ? NR : ldy;
                     if (edge && add) copy_edge(c, NR, to, ldy, rows, cols);
                     if (rows > BLOCK)
-                        block(split, true, w, high, low, i, k0, kc, (p - n) / NR, s, add, c, ldc);
+                        block(split, true, w, xp, m, i, k0, kc, (p - n) / NR, s, add, c, ldc, after);
                     else
-                        block(split, false, w, high, low, i, k0, kc, (p - n) / NR, s, add, c, ldc);
+                        block(split, false, w, xp, m, i, k0, kc, (p - n) / NR, s, add, c, ldc, after);
                     if (edge) copy_edge(to, ldy, c, NR, rows, cols);
                 }
         }

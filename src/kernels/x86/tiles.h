@@ -33,6 +33,13 @@ static inline void tiles_end(void) {
     __asm__ __volatile__("tileloadd (%0,%1,1), %%tmm" #t ::"r"(from), "r"((size_t)(stride)) : "memory")
 #define TILE_STORE(t, to, stride) \
     __asm__ __volatile__("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(to), "r"((size_t)(stride)) : "memory")
+/* Asks for the 16 lines of a tile that lies in one run of memory. Written out as well: it stays where it is. */
+#define TILE_ASK(from)                                                                             \
+    __asm__ __volatile__(                                                                          \
+        "prefetcht0 (%0)\n\tprefetcht0 64(%0)\n\tprefetcht0 128(%0)\n\tprefetcht0 192(%0)\n\t"     \
+        "prefetcht0 256(%0)\n\tprefetcht0 320(%0)\n\tprefetcht0 384(%0)\n\tprefetcht0 448(%0)\n\t" \
+        "prefetcht0 512(%0)\n\tprefetcht0 576(%0)\n\tprefetcht0 640(%0)\n\tprefetcht0 704(%0)\n\t" \
+        "prefetcht0 768(%0)\n\tprefetcht0 832(%0)\n\tprefetcht0 896(%0)\n\tprefetcht0 960(%0)" ::"r"(from))
 #define TILE_MULTIPLY(c, a, b) __asm__ __volatile__("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 /* c += a (signed bytes) times b (unsigned bytes), four at a time */
 #define TILE_MULTIPLY_BYTES(c, a, b) __asm__ __volatile__("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
