@@ -292,10 +292,7 @@ static lm_status add_rope_factors(planner *p) {
 }
 
 static bool ignored(const cv_gguf_source *s, const char *name) {
-    const lm_arch *arch = lm_arch_find(s->config->model_type);
-    for (const char *const *part = arch->ignored; *part; part++)
-        if (strstr(name, *part)) return true;
-    return s->h.tied && !strncmp(name, "lm_head.", 8);
+    return lm_arch_ignores(lm_arch_find(s->config->model_type), name) || (s->h.tied && !strncmp(name, "lm_head.", 8));
 }
 
 static lm_status check_unused(const planner *p) {
