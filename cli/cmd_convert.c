@@ -94,7 +94,7 @@ int cmd_convert(int argc, char **argv) {
         ARG_WITH("--q-rule", ARG_CHOICE, &a.q_rule,
                  "round affine weights as mlx does on a CPU or on a GPU (default: cpu)", .choices = "cpu|gpu"),
         ARG("--resume", ARG_FLAG, &a.resume, "go on with what an interrupted conversion left"),
-        ARG("--threads", ARG_INT, &a.threads, "threads, 0 = one per processor"),
+        ARG("--threads", ARG_INT, &a.threads, "threads, 0 = one per fast core"),
         ARG("--max-shard-size", ARG_SIZE, &a.max_shard_size, "bytes of tensors in one file (default: 5GiB)"),
         ARG("--gguf", ARG_STRING, &a.gguf, "GGUF file to convert without loss (llama architecture)"),
         ARG_WITH("--upload-repo", ARG_STRING, &a.upload_repo, "Hugging Face repo to upload to",

@@ -58,7 +58,7 @@ int cmd_convert_gguf_out(int argc, char **argv) {
         ARG_WITH("--gguf-type", ARG_CHOICE, &a.type,
                  "type of the matrices (default: auto, the one that loses nothing, else q8_0)",
                  .choices = "auto|f16|bf16|q8_0|q4_0|q4_1"),
-        ARG("--threads", ARG_INT, &a.threads, "threads, 0 = one per processor"),
+        ARG("--threads", ARG_INT, &a.threads, "threads, 0 = one per fast core"),
         ARG("--trust-remote-code", ARG_FLAG, &a.trust_remote_code,
             "accepted and ignored: checkpoint code is never run"),
         {0},

@@ -380,7 +380,7 @@ typedef enum lm_gguf_out_type {
     LM_GGUF_OUT_Q4_1,
 } lm_gguf_out_type;
 
-/** Options of lm_convert_to_gguf; lm_gguf_write_options_default() gives AUTO and one thread per processor. */
+/** Options of lm_convert_to_gguf; lm_gguf_write_options_default() gives AUTO and one thread per fast core. */
 typedef struct lm_gguf_write_options {
     lm_gguf_out_type type;
     int threads; /* 0: as in lm_engine_options */
