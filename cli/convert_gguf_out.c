@@ -65,6 +65,6 @@ int cmd_convert_gguf_out(int argc, char **argv) {
     };
     int code = args_parse(argv[0], "Write a model as a GGUF file for llama.cpp.", specs, argc, argv);
     if (code >= 0) return code;
-    if (a.threads < 0 || a.threads > 4096) return args_error(argv[0], specs, "argument --threads: expected 0 to 4096");
+    if (a.threads < 0 || a.threads > 1024) return args_error(argv[0], specs, "argument --threads: expected 0 to 1024");
     return run(argv[0], &a);
 }
