@@ -342,9 +342,11 @@ static lm_status evaluate_offline(const eval_args *a, lm_error *err) {
 static lm_status evaluate_model(const eval_args *a, lm_error *err) {
     lm_engine *engine = NULL;
     lm_eval *eval = NULL;
+    const lm_tokenizer *tokenizer = NULL;
     lm_engine_options options = engine_args_options(&a->engine);
     lm_status status = cli_engine_open(a->model, &options, &engine, err);
-    if (status == LM_OK) status = make_eval(lm_engine_get_tokenizer(engine), a, &eval, err);
+    if (status == LM_OK) status = cli_engine_tokenizer(engine, a->model, &tokenizer, err);
+    if (status == LM_OK) status = make_eval(tokenizer, a, &eval, err);
     if (status == LM_OK) status = run_model(eval, engine, a, err);
     lm_eval_destroy(eval);
     lm_engine_close(engine);

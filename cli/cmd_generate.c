@@ -332,8 +332,8 @@ static lm_status generate(generate_run *run, lm_error *err) {
     lm_engine_options options = engine_args_options(&run->args->engine);
     const char *model = run->args->model ? run->args->model : CLI_DEFAULT_MODEL;
     lm_status status = cli_engine_open(model, &options, &run->engine, err);
+    if (status == LM_OK) status = cli_engine_tokenizer(run->engine, model, &run->tokenizer, err);
     if (status != LM_OK) return status;
-    run->tokenizer = lm_engine_get_tokenizer(run->engine);
     if (run->args->json && !(run->tokens = json_array())) return cli_error(err, LM_NOMEM, "out of memory");
     status = collect_stops(run, err);
     if (status == LM_OK) status = encode_prompt(run, err);

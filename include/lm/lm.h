@@ -281,7 +281,7 @@ lm_status lm_decode(lm_engine *engine, lm_decode_row *rows, size_t n_rows, size_
 /* ---------------------------------------------------------------- text */
 
 typedef struct lm_tokenizer lm_tokenizer;
-/** The engine's tokenizer (borrowed). */
+/** The engine's tokenizer (borrowed); NULL if the folder has no tokenizer.json. */
 const lm_tokenizer *lm_engine_get_tokenizer(const lm_engine *engine);
 /** Opens tokenizer.json and tokenizer_config.json (and chat_template.jinja, special_tokens_map.json,
  *  generation_config.json, config.json where present) of a folder; no weights are needed. */
