@@ -58,7 +58,7 @@ static losses losses_of(lm_numerics class) {
 static void row_bounds(const attn_case *t, int32_t r, const losses *loss, bounds *b) {
     const double eps = 0x1p-23;
     const int32_t n = t->a.limit[r];
-    double s[LM_KV_BLOCK], max = -INFINITY, largest = 0;
+    double s[LM_KV_BLOCK], max = -(double)INFINITY, largest = 0;
     for (int32_t p = 0; p < n; p++) {
         double sum = 0, size = 0, small = 0;
         for (int32_t d = 0; d < t->a.d; d++) {

@@ -75,7 +75,7 @@ typedef struct bounds {
 
 static void score_bounds(const check *c, const attn_case *t, int32_t r, bounds *b) {
     const float *q = t->a.q + r * t->a.ldq;
-    b->max = -INFINITY, b->usable = true;
+    b->max = -(double)INFINITY, b->usable = true;
     for (int32_t p = 0; p < t->a.limit[r]; p++) {
         double sum = 0, size = 0, fixed = 0;
         for (int32_t g = 0, e = 0; g < t->a.d / t->a.group; g++) {
