@@ -158,8 +158,8 @@ void lm_engine_get_info(const lm_engine *engine, lm_engine_info *info);
 typedef struct lm_memory_stats {
     int64_t weights, kv, scratch, total, peak, rss, rss_peak, rss_anon, rss_file, limit, budget;
 } lm_memory_stats;
-/** Bytes that this process might have in all: those it has and those available, within the control groups (cgroup 1 and
- * 2) it runs in. 0: the system doesn't say. */
+/** Bytes that this process might have in all: those it has and those available, page cache that can be dropped among
+ * them, within the control groups (cgroup 1 and 2) it runs in. 0: the system doesn't say. */
 int64_t lm_memory_available(void);
 /** Fills `*stats` as of now. */
 void lm_engine_get_memory(const lm_engine *engine, lm_memory_stats *stats);
