@@ -407,7 +407,7 @@ lm_status lm_convert_to_gguf(const char *model, const char *gguf_path, const lm_
 
 /* ---------------------------------------------------------------- files */
 
-/** Resolves a model argument: an existing path as it is, else a repo id in the local Hugging Face cache
+/** Resolves a model argument: an existing folder as it is, else a repo id in the local Hugging Face cache
  *  (HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME). `*path` is freed with lm_free. */
 lm_status lm_model_resolve(const char *model, char **path, lm_error *err);
 
