@@ -33,6 +33,7 @@ typedef struct generate_run {
     lm_sampler sampler;
     lm_kv_type kv_type;
     bool verbose, printing; /* printing: text goes out as it comes */
+    bool started;           /* the heading stands */
     char *text;             /* all of it, for --json and --verbose false */
     size_t n_text, text_capacity;
     json_t *tokens; /* for --json */
@@ -244,6 +245,13 @@ static bool put_segment(generate_run *run, const char *segment, size_t length) {
     return false;
 }
 
+static void on_start(void *user) {
+    generate_run *run = user;
+    run->started = run->printing;
+    if (run->printing) printf("==========\n");
+    fflush(stdout);
+}
+
 static bool on_token(void *user, int32_t id, bool stop) {
     generate_run *run = user;
     const char *segment = "";
@@ -294,6 +302,7 @@ static lm_status stream_answer(generate_run *run, stream_stats *stats, lm_error 
                               .stop = run->stop,
                               .n_stop = run->n_stop,
                               .burst = 1,
+                              .on_start = on_start,
                               .on_token = on_token,
                               .user = run,
                               .progress = &progress};
@@ -309,11 +318,9 @@ static lm_status stream_answer(generate_run *run, stream_stats *stats, lm_error 
 static lm_status answer(generate_run *run, lm_error *err) {
     stream_stats stats;
     lm_memory_stats memory;
-    if (run->verbose && !run->args->json) printf("==========\n");
-    fflush(stdout);
     lm_status status = stream_answer(run, &stats, err);
     if (status != LM_OK) {
-        if (run->printing) printf("\n");
+        if (run->started) printf("\n");
         return status;
     }
     lm_engine_get_memory(run->engine, &memory);
