@@ -34,6 +34,11 @@ typedef struct arg_spec {
     const char *unsupported; /* not NULL: an upstream flag that is not built yet: parsed, then refused with this
                                 sentence (stderr, exit 1) when it is given a value that would change anything */
 } arg_spec;
+/* A row of a table of options; with further fields named behind it. */
+#define ARG(NAME, KIND, VALUE, HELP) \
+    { .name = (NAME), .kind = (KIND), .value = (VALUE), .help = (HELP) }
+#define ARG_WITH(NAME, KIND, VALUE, HELP, ...) \
+    { .name = (NAME), .kind = (KIND), .value = (VALUE), .help = (HELP), __VA_ARGS__ }
 
 /** Parses argv[1..]. Returns -1 to go on, else the exit code (0 after -h, 2 after an error, 1 for an unsupported flag).
  */
@@ -52,51 +57,22 @@ typedef struct engine_args {
 } engine_args;
 #define ENGINE_ARGS_DEFAULT(invariant) \
     { "cpu", "auto", 0, 0, true, (invariant), false, false, false, 0, 64 }
-#define ENGINE_ARGS(e)                                                                                             \
-    {"--device", NULL, ARG_STRING, &(e).device, "device to run on (cpu)", NULL, false, NULL, NULL},                \
-        {"--threads", NULL, ARG_INT, &(e).threads, "threads, 0 = one per fast core", NULL, false, NULL, NULL},     \
-        {"--pin-threads", NULL, ARG_ON_OFF, &(e).pin_threads, "keep workers on cores", NULL, false, NULL, NULL},   \
-        {"--use-mmap", NULL,  ARG_ON_OFF, &(e).use_mmap, "map weight files instead of reading them (default: on)", \
-         NULL,         false, NULL,       NULL},                                                                   \
-        {"--max-memory",                                                                                           \
-         NULL,                                                                                                     \
-         ARG_SIZE,                                                                                                 \
-         &(e).max_memory,                                                                                          \
-         "bytes the process may have resident, e.g. 8GB; 0 = no limit",                                            \
-         NULL,                                                                                                     \
-         false,                                                                                                    \
-         NULL,                                                                                                     \
-         NULL},                                                                                                    \
-        {"--numerics",                                                                                             \
-         NULL,                                                                                                     \
-         ARG_CHOICE,                                                                                               \
-         &(e).numerics,                                                                                            \
-         "loosest rounding of matrix product inputs",                                                              \
-         "auto|f32|f16|bf16|int8",                                                                                 \
-         false,                                                                                                    \
-         NULL,                                                                                                     \
-         NULL},                                                                                                    \
-        {"--batch-invariant",                                                                                      \
-         NULL,                                                                                                     \
-         ARG_ON_OFF,                                                                                               \
-         &(e).batch_invariant,                                                                                     \
-         "same bits whatever else runs in a batch",                                                                \
-         NULL,                                                                                                     \
-         false,                                                                                                    \
-         NULL,                                                                                                     \
-         NULL},                                                                                                    \
-    {                                                                                                              \
-        "--trust-remote-code", NULL, ARG_FLAG, &(e).trust_remote_code,                                             \
-            "accepted and ignored: checkpoint code is never run", NULL, false, NULL, NULL                          \
-    }
+#define ENGINE_ARGS(e)                                                                                                 \
+    ARG("--device", ARG_STRING, &(e).device, "device to run on (cpu)"),                                                \
+        ARG("--threads", ARG_INT, &(e).threads, "threads, 0 = one per fast core"),                                     \
+        ARG("--pin-threads", ARG_ON_OFF, &(e).pin_threads, "keep workers on cores"),                                   \
+        ARG("--use-mmap", ARG_ON_OFF, &(e).use_mmap, "map weight files instead of reading them (default: on)"),        \
+        ARG("--max-memory", ARG_SIZE, &(e).max_memory, "bytes the process may have resident, e.g. 8GB; 0 = no limit"), \
+        ARG_WITH("--numerics", ARG_CHOICE, &(e).numerics, "loosest rounding of matrix product inputs",                 \
+                 .choices = "auto|f32|f16|bf16|int8"),                                                                 \
+        ARG("--batch-invariant", ARG_ON_OFF, &(e).batch_invariant, "same bits whatever else runs in a batch"),         \
+        ARG("--trust-remote-code", ARG_FLAG, &(e).trust_remote_code,                                                   \
+            "accepted and ignored: checkpoint code is never run")
 /** --kv-bits and --kv-group-size of commands whose sequences are quantized from their first token on. */
-#define KV_ARGS(e)                                                                                                 \
-    {"--kv-bits", NULL,  ARG_INT,       &(e).kv_bits, "quantize keys and values to this many bits (default: not)", \
-     NULL,        false, &(e).kv_given, NULL},                                                                     \
-    {                                                                                                              \
-        "--kv-group-size", NULL, ARG_INT, &(e).kv_group, "group size of quantized keys and values (default: 64)",  \
-            NULL, false, NULL, NULL                                                                                \
-    }
+#define KV_ARGS(e)                                                                                            \
+    ARG_WITH("--kv-bits", ARG_INT, &(e).kv_bits, "quantize keys and values to this many bits (default: not)", \
+             .given = &(e).kv_given),                                                                         \
+        ARG("--kv-group-size", ARG_INT, &(e).kv_group, "group size of quantized keys and values (default: 64)")
 /** Keys and values of so many bits; what cannot be stays so: the engine refuses it. */
 lm_kv_type args_kv_type(int64_t bits, int64_t group);
 lm_engine_options engine_args_options(const engine_args *args);

@@ -342,9 +342,11 @@ static lm_status evaluate_offline(const eval_args *a, lm_error *err) {
 static lm_status evaluate_model(const eval_args *a, lm_error *err) {
     lm_engine *engine = NULL;
     lm_eval *eval = NULL;
+    const lm_tokenizer *tokenizer = NULL;
     lm_engine_options options = engine_args_options(&a->engine);
     lm_status status = cli_engine_open(a->model, &options, &engine, err);
-    if (status == LM_OK) status = make_eval(lm_engine_get_tokenizer(engine), a, &eval, err);
+    if (status == LM_OK) status = cli_engine_tokenizer(engine, a->model, &tokenizer, err);
+    if (status == LM_OK) status = make_eval(tokenizer, a, &eval, err);
     if (status == LM_OK) status = run_model(eval, engine, a, err);
     lm_eval_destroy(eval);
     lm_engine_close(engine);
@@ -365,6 +367,16 @@ static const char *check(const eval_args *a) {
     return NULL;
 }
 
+static int run_evaluate(const char *prog, const eval_args *a) {
+    lm_error err = {LM_OK, ""};
+    lm_status status = a->dump || a->answers ? evaluate_offline(a, &err) : evaluate_model(a, &err);
+    if (status == LM_OK) return 0;
+    if (status != LM_CANCELLED || !cli_cancel_exit()) return cli_fail(prog, &err);
+    cli_print_clean(stderr, err.message); /* "cancelled after 3 of 28 questions" */
+    fputc('\n', stderr);
+    return cli_cancel_exit();
+}
+
 int cmd_evaluate(int argc, char **argv) {
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--compare") == 0) return cli_evaluate_compare(argc, argv);
@@ -382,76 +394,52 @@ int cmd_evaluate(int argc, char **argv) {
                    .engine = ENGINE_ARGS_DEFAULT(true)};
     a.engine.max_memory = -1;
     const arg_spec specs[] = {
-        {"--model", NULL, ARG_STRING, &a.model, "model to evaluate", NULL, true, NULL, NULL},
-        {"--tasks", NULL, ARG_STRINGS, &a.tasks, "tasks, groups or patterns: mmlu_pro, mmlu_pro_SUBJECT", NULL, true,
-         NULL, NULL},
-        {"--output-dir", NULL, ARG_STRING, &a.output_dir, "folder for result files (default: .)", NULL, false,
-         &a.output_given, NULL},
-        {"--batch-size", NULL, ARG_INT, &a.batch_size, "questions in flight at once (default: 16)", NULL, false, NULL,
-         NULL},
-        {"--num-shots", NULL, ARG_INT, &a.num_shots, "number of exemplars (default: the task's)", NULL, false,
-         &a.num_shots_given, NULL},
-        {"--max-tokens", NULL, ARG_INT, &a.max_tokens, "tokens to generate at most (default: the task's)", NULL, false,
-         &a.max_tokens_given, NULL},
-        {"--limit", NULL, ARG_INT, &a.limit, "first N questions of each task", NULL, false, &a.limit_given, NULL},
-        {"--seed", NULL, ARG_INT, &a.seed, "random seed (default: 123)", NULL, false, NULL, NULL},
-        {"--fewshot-as-multiturn", NULL, ARG_FLAG, &a.multiturn, "exemplars as turns of a conversation", NULL, false,
-         NULL, NULL},
-        {"--apply-chat-template", NULL, ARG_ON_OFF, &a.apply_template,
-         "use the chat template (default: if the model has one)", NULL, false, &a.template_given, NULL},
-        {"--chat-template-args", NULL, ARG_STRING, &a.template_args,
-         "JSON object of template variables, e.g. '{\"enable_thinking\":false}'", NULL, false, NULL, NULL},
-        {"--confirm-run-unsafe-code", NULL, ARG_FLAG, &a.unsafe_code, "accepted: no task here runs code", NULL, false,
-         NULL, NULL},
-        {"--temp", NULL, ARG_FLOAT, &a.temp, "sampling temperature (default: 0, greedy)", NULL, false, NULL, NULL},
-        {"--top-p", NULL, ARG_FLOAT, &a.top_p, "sampling top-p (default: 1.0)", NULL, false, NULL, NULL},
-        {"--top-k", NULL, ARG_INT, &a.top_k, "sampling top-k (default: 0, off)", NULL, false, NULL, NULL},
-        {"--repeats", NULL, ARG_INT, &a.repeats, "sampled answers to each question (default: 1)", NULL, false, NULL,
-         NULL},
-        {"--kv-type", NULL, ARG_CHOICE, &a.kv_type, "keys and values: auto is the model's own type",
-         "auto|f32|f16|bf16", false, NULL, NULL},
-        {"--prefix-sharing", NULL, ARG_ON_OFF, &a.share, "compute common beginnings of prompts once (default: on)",
-         NULL, false, NULL, NULL},
-        {"--guess", NULL, ARG_ON_OFF, &a.speculate,
-         "greedy rows try what followed the same tokens before: same answers, sooner (default: on)", NULL, false, NULL,
-         NULL},
-        {"--early-stop", NULL, ARG_ON_OFF, &a.early_stop, "end answers where a stop string is complete (default: on)",
-         NULL, false, NULL, NULL},
-        {"--data", NULL, ARG_STRING, &a.data, "folder with test.jsonl and validation.jsonl (default: built in)", NULL,
-         false, NULL, NULL},
-        {"--dump-requests", NULL, ARG_STRING, &a.dump, "write the requests as JSONL (-: stdout) and stop", NULL, false,
-         NULL, NULL},
-        {"--answers", NULL, ARG_STRING, &a.answers, "score completions of a JSONL file instead of running the model",
-         NULL, false, NULL, NULL},
-        {"--rules", NULL, ARG_CHOICE, &a.rules,
-         "whose rules: mlx-lm 0.32.2, lm-eval's task file, mlx-lm 0.28.2 (default: mlx-lm)", "mlx-lm|lm-eval|seed",
-         false, NULL, NULL},
-        {"--restart", NULL, ARG_FLAG, &a.restart, "drop the answers of an interrupted run", NULL, false, NULL, NULL},
-        {"--compare", NULL, ARG_STRINGS, &a.compare, "compare result folders instead (alone with --json and --seed)",
-         NULL, false, NULL, NULL},
-        {"--table", NULL, ARG_FLAG, &a.table, "print lm-eval's table too", NULL, false, NULL, NULL},
-        {"--json", NULL, ARG_FLAG, &a.json, "print one JSON report instead", NULL, false, NULL, NULL},
+        ARG_WITH("--model", ARG_STRING, &a.model, "model to evaluate", .required = true),
+        ARG_WITH("--tasks", ARG_STRINGS, &a.tasks, "tasks, groups or patterns: mmlu_pro, mmlu_pro_SUBJECT",
+                 .required = true),
+        ARG_WITH("--output-dir", ARG_STRING, &a.output_dir, "folder for result files (default: .)",
+                 .given = &a.output_given),
+        ARG("--batch-size", ARG_INT, &a.batch_size, "questions in flight at once (default: 16)"),
+        ARG_WITH("--num-shots", ARG_INT, &a.num_shots, "number of exemplars (default: the task's)",
+                 .given = &a.num_shots_given),
+        ARG_WITH("--max-tokens", ARG_INT, &a.max_tokens, "tokens to generate at most (default: the task's)",
+                 .given = &a.max_tokens_given),
+        ARG_WITH("--limit", ARG_INT, &a.limit, "first N questions of each task", .given = &a.limit_given),
+        ARG("--seed", ARG_INT, &a.seed, "random seed (default: 123)"),
+        ARG("--fewshot-as-multiturn", ARG_FLAG, &a.multiturn, "exemplars as turns of a conversation"),
+        ARG_WITH("--apply-chat-template", ARG_ON_OFF, &a.apply_template,
+                 "use the chat template (default: if the model has one)", .given = &a.template_given),
+        ARG("--chat-template-args", ARG_STRING, &a.template_args,
+            "JSON object of template variables, e.g. '{\"enable_thinking\":false}'"),
+        ARG("--confirm-run-unsafe-code", ARG_FLAG, &a.unsafe_code, "accepted: no task here runs code"),
+        ARG("--temp", ARG_FLOAT, &a.temp, "sampling temperature (default: 0, greedy)"),
+        ARG("--top-p", ARG_FLOAT, &a.top_p, "sampling top-p (default: 1.0)"),
+        ARG("--top-k", ARG_INT, &a.top_k, "sampling top-k (default: 0, off)"),
+        ARG("--repeats", ARG_INT, &a.repeats, "sampled answers to each question (default: 1)"),
+        ARG_WITH("--kv-type", ARG_CHOICE, &a.kv_type, "keys and values: auto is the model's own type",
+                 .choices = "auto|f32|f16|bf16"),
+        ARG("--prefix-sharing", ARG_ON_OFF, &a.share, "compute common beginnings of prompts once (default: on)"),
+        ARG("--guess", ARG_ON_OFF, &a.speculate,
+            "greedy rows try what followed the same tokens before: same answers, sooner (default: on)"),
+        ARG("--early-stop", ARG_ON_OFF, &a.early_stop, "end answers where a stop string is complete (default: on)"),
+        ARG("--data", ARG_STRING, &a.data, "folder with test.jsonl and validation.jsonl (default: built in)"),
+        ARG("--dump-requests", ARG_STRING, &a.dump, "write the requests as JSONL (-: stdout) and stop"),
+        ARG("--answers", ARG_STRING, &a.answers, "score completions of a JSONL file instead of running the model"),
+        ARG_WITH("--rules", ARG_CHOICE, &a.rules,
+                 "whose rules: mlx-lm 0.32.2, lm-eval's task file, mlx-lm 0.28.2 (default: mlx-lm)",
+                 .choices = "mlx-lm|lm-eval|seed"),
+        ARG("--restart", ARG_FLAG, &a.restart, "drop the answers of an interrupted run"),
+        ARG("--compare", ARG_STRINGS, &a.compare, "compare result folders instead (alone with --json and --seed)"),
+        ARG("--table", ARG_FLAG, &a.table, "print lm-eval's table too"),
+        ARG("--json", ARG_FLAG, &a.json, "print one JSON report instead"),
         KV_ARGS(a.engine),
         ENGINE_ARGS(a.engine),
-        {NULL, NULL, ARG_FLAG, NULL, NULL, NULL, false, NULL, NULL},
+        {0},
     };
     int code = args_parse(argv[0], "Evaluate a model on lm-eval tasks.", specs, argc, argv);
-    if (code >= 0) {
-        args_list_free(&a.tasks);
-        return code;
-    }
-    const char *wrong = check(&a);
-    if (wrong) {
-        code = args_error(argv[0], specs, "%s", wrong);
-        args_list_free(&a.tasks);
-        return code;
-    }
-    lm_error err = {LM_OK, ""};
-    lm_status status = a.dump || a.answers ? evaluate_offline(&a, &err) : evaluate_model(&a, &err);
+    const char *wrong = code < 0 ? check(&a) : NULL;
+    if (wrong) code = args_error(argv[0], specs, "%s", wrong);
+    if (code < 0) code = run_evaluate(argv[0], &a);
     args_list_free(&a.tasks);
-    if (status == LM_OK) return 0;
-    if (status != LM_CANCELLED || !cli_cancel_exit()) return cli_fail(argv[0], &err);
-    cli_print_clean(stderr, err.message); /* "cancelled after 3 of 28 questions" */
-    fputc('\n', stderr);
-    return cli_cancel_exit();
+    return code;
 }

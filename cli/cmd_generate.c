@@ -33,6 +33,7 @@ typedef struct generate_run {
     lm_sampler sampler;
     lm_kv_type kv_type;
     bool verbose, printing; /* printing: text goes out as it comes */
+    bool started;           /* the heading stands */
     char *text;             /* all of it, for --json and --verbose false */
     size_t n_text, text_capacity;
     json_t *tokens; /* for --json */
@@ -244,6 +245,13 @@ static bool put_segment(generate_run *run, const char *segment, size_t length) {
     return false;
 }
 
+static void on_start(void *user) {
+    generate_run *run = user;
+    run->started = run->printing;
+    if (run->printing) printf("==========\n");
+    fflush(stdout);
+}
+
 static bool on_token(void *user, int32_t id, bool stop) {
     generate_run *run = user;
     const char *segment = "";
@@ -294,6 +302,7 @@ static lm_status stream_answer(generate_run *run, stream_stats *stats, lm_error 
                               .stop = run->stop,
                               .n_stop = run->n_stop,
                               .burst = 1,
+                              .on_start = on_start,
                               .on_token = on_token,
                               .user = run,
                               .progress = &progress};
@@ -309,11 +318,9 @@ static lm_status stream_answer(generate_run *run, stream_stats *stats, lm_error 
 static lm_status answer(generate_run *run, lm_error *err) {
     stream_stats stats;
     lm_memory_stats memory;
-    if (run->verbose && !run->args->json) printf("==========\n");
-    fflush(stdout);
     lm_status status = stream_answer(run, &stats, err);
     if (status != LM_OK) {
-        if (run->printing) printf("\n");
+        if (run->started) printf("\n");
         return status;
     }
     lm_engine_get_memory(run->engine, &memory);
@@ -332,8 +339,8 @@ static lm_status generate(generate_run *run, lm_error *err) {
     lm_engine_options options = engine_args_options(&run->args->engine);
     const char *model = run->args->model ? run->args->model : CLI_DEFAULT_MODEL;
     lm_status status = cli_engine_open(model, &options, &run->engine, err);
+    if (status == LM_OK) status = cli_engine_tokenizer(run->engine, model, &run->tokenizer, err);
     if (status != LM_OK) return status;
-    run->tokenizer = lm_engine_get_tokenizer(run->engine);
     if (run->args->json && !(run->tokens = json_array())) return cli_error(err, LM_NOMEM, "out of memory");
     status = collect_stops(run, err);
     if (status == LM_OK) status = encode_prompt(run, err);
@@ -403,58 +410,45 @@ int cmd_generate(int argc, char **argv) {
     a.num_draft_tokens = 3;
     a.engine = (engine_args)ENGINE_ARGS_DEFAULT(false);
     const arg_spec specs[] = {
-        {"--model", NULL, ARG_STRING, &a.model, "folder or cached repo id (default: " CLI_DEFAULT_MODEL ")", NULL,
-         false, NULL, NULL},
-        {"--adapter-path", NULL, ARG_STRING, &a.adapter_path, "adapter weights and config", NULL, false, NULL,
-         "--adapter-path: adapters are not built yet"},
-        {"--extra-eos-token", NULL, ARG_STRINGS, &a.extra_eos, "further ids or tokens that end the text", NULL, false,
-         NULL, NULL},
-        {"--system-prompt", NULL, ARG_STRING, &a.system_prompt, "system message of the chat template", NULL, false,
-         NULL, NULL},
-        {"--prompt", "-p", ARG_STRING, &a.prompt, "message to the model ('-' reads stdin)", NULL, false, NULL, NULL},
-        {"--image", NULL, ARG_STRINGS, &a.image, "image files of the prompt", NULL, false, NULL,
-         "--image: vision models are not built yet"},
-        {"--prefill-response", NULL, ARG_STRING, &a.prefill_response, "beginning of the answer", NULL, false, NULL,
-         NULL},
-        {"--max-tokens", "-m", ARG_INT, &a.max_tokens, "tokens to generate at most, -1 = no limit (default: 100)", NULL,
-         false, NULL, NULL},
-        {"--temp", NULL, ARG_FLOAT, &a.temp, "sampling temperature, 0 = likeliest token", NULL, false, NULL, NULL},
-        {"--top-p", NULL, ARG_FLOAT, &a.top_p, "keep the likeliest tokens up to this mass", NULL, false, NULL, NULL},
-        {"--min-p", NULL, ARG_FLOAT, &a.min_p, "drop tokens below this part of the best one's probability", NULL, false,
-         NULL, NULL},
-        {"--top-k", NULL, ARG_INT, &a.top_k, "keep this many tokens, 0 = all", NULL, false, NULL, NULL},
-        {"--xtc-probability", NULL, ARG_FLOAT, &a.xtc_probability, "chance that XTC acts on a token", NULL, false, NULL,
-         NULL},
-        {"--xtc-threshold", NULL, ARG_FLOAT, &a.xtc_threshold, "probability from which XTC counts a token", NULL, false,
-         NULL, NULL},
-        {"--min-tokens-to-keep", NULL, ARG_INT, &a.min_tokens_to_keep, "tokens that min-p never drops", NULL, false,
-         NULL, NULL},
-        {"--seed", NULL, ARG_INT, &a.seed, "random seed (default: the clock)", NULL, false, &a.seed_given, NULL},
-        {"--ignore-chat-template", NULL, ARG_FLAG, &a.ignore_template, "take the prompt as it is", NULL, false, NULL,
-         NULL},
-        {"--use-default-chat-template", NULL, ARG_FLAG, &a.default_template, "accepted, has no effect", NULL, false,
-         NULL, NULL},
-        {"--chat-template-config", NULL, ARG_STRING, &a.template_config, "JSON object with further template variables",
-         NULL, false, NULL, NULL},
-        {"--verbose", NULL, ARG_STRING, &a.verbose, "'False' or 'F': only the text", NULL, false, NULL, NULL},
-        {"--max-kv-size", NULL, ARG_INT, &a.max_kv_size, "size of a rotating cache", NULL, false, NULL,
-         "--max-kv-size: the rotating cache is not built yet"},
-        {"--prefill-step-size", NULL, ARG_INT, &a.prefill_step_size, "prompt tokens of one step (default: 2048)", NULL,
-         false, NULL, NULL},
-        {"--prompt-cache-file", NULL, ARG_STRING, &a.prompt_cache_file, "file of cache_prompt", NULL, false, NULL,
-         "--prompt-cache-file: prompt caches are not built yet"},
-        {"--quantize-activations", "-qa", ARG_FLAG, &a.quantize_activations, "quantize activations as the weights are",
-         NULL, false, NULL, "--quantize-activations: nvfp4 and mxfp8 layers are not built yet"},
-        {"--kv-bits", NULL, ARG_INT, &a.kv_bits, "quantize keys and values to this many bits (default: not)", NULL,
-         false, &a.kv_given, NULL},
-        {"--kv-group-size", NULL, ARG_INT, &a.kv_group_size, "their group size (default: 64)", NULL, false, NULL, NULL},
-        {"--quantized-kv-start", NULL, ARG_INT, &a.quantized_kv_start,
-         "length from which they are quantized (default: 5000)", NULL, false, NULL, NULL},
-        {"--draft-model", NULL, ARG_STRING, &a.draft_model, "model for speculative decoding", NULL, false, NULL,
-         "--draft-model: speculative decoding is not built yet"},
-        {"--num-draft-tokens", NULL, ARG_INT, &a.num_draft_tokens, "tokens drafted at a time", NULL, false, NULL, NULL},
-        {"--json", NULL, ARG_FLAG, &a.json, "print one JSON object instead of text and statistics", NULL, false, NULL,
-         NULL},
+        ARG("--model", ARG_STRING, &a.model, "folder or cached repo id (default: " CLI_DEFAULT_MODEL ")"),
+        ARG_WITH("--adapter-path", ARG_STRING, &a.adapter_path, "adapter weights and config",
+                 .unsupported = "--adapter-path: adapters are not built yet"),
+        ARG("--extra-eos-token", ARG_STRINGS, &a.extra_eos, "further ids or tokens that end the text"),
+        ARG("--system-prompt", ARG_STRING, &a.system_prompt, "system message of the chat template"),
+        ARG_WITH("--prompt", ARG_STRING, &a.prompt, "message to the model ('-' reads stdin)", .alias = "-p"),
+        ARG_WITH("--image", ARG_STRINGS, &a.image, "image files of the prompt",
+                 .unsupported = "--image: vision models are not built yet"),
+        ARG("--prefill-response", ARG_STRING, &a.prefill_response, "beginning of the answer"),
+        ARG_WITH("--max-tokens", ARG_INT, &a.max_tokens, "tokens to generate at most, -1 = no limit (default: 100)",
+                 .alias = "-m"),
+        ARG("--temp", ARG_FLOAT, &a.temp, "sampling temperature, 0 = likeliest token"),
+        ARG("--top-p", ARG_FLOAT, &a.top_p, "keep the likeliest tokens up to this mass"),
+        ARG("--min-p", ARG_FLOAT, &a.min_p, "drop tokens below this part of the best one's probability"),
+        ARG("--top-k", ARG_INT, &a.top_k, "keep this many tokens, 0 = all"),
+        ARG("--xtc-probability", ARG_FLOAT, &a.xtc_probability, "chance that XTC acts on a token"),
+        ARG("--xtc-threshold", ARG_FLOAT, &a.xtc_threshold, "probability from which XTC counts a token"),
+        ARG("--min-tokens-to-keep", ARG_INT, &a.min_tokens_to_keep, "tokens that min-p never drops"),
+        ARG_WITH("--seed", ARG_INT, &a.seed, "random seed (default: the clock)", .given = &a.seed_given),
+        ARG("--ignore-chat-template", ARG_FLAG, &a.ignore_template, "take the prompt as it is"),
+        ARG("--use-default-chat-template", ARG_FLAG, &a.default_template, "accepted, has no effect"),
+        ARG("--chat-template-config", ARG_STRING, &a.template_config, "JSON object with further template variables"),
+        ARG("--verbose", ARG_STRING, &a.verbose, "'False' or 'F': only the text"),
+        ARG_WITH("--max-kv-size", ARG_INT, &a.max_kv_size, "size of a rotating cache",
+                 .unsupported = "--max-kv-size: the rotating cache is not built yet"),
+        ARG("--prefill-step-size", ARG_INT, &a.prefill_step_size, "prompt tokens of one step (default: 2048)"),
+        ARG_WITH("--prompt-cache-file", ARG_STRING, &a.prompt_cache_file, "file of cache_prompt",
+                 .unsupported = "--prompt-cache-file: prompt caches are not built yet"),
+        ARG_WITH("--quantize-activations", ARG_FLAG, &a.quantize_activations, "quantize activations as the weights are",
+                 .alias = "-qa", .unsupported = "--quantize-activations: quantized activations are not built yet"),
+        ARG_WITH("--kv-bits", ARG_INT, &a.kv_bits, "quantize keys and values to this many bits (default: not)",
+                 .given = &a.kv_given),
+        ARG("--kv-group-size", ARG_INT, &a.kv_group_size, "their group size (default: 64)"),
+        ARG("--quantized-kv-start", ARG_INT, &a.quantized_kv_start,
+            "length from which they are quantized (default: 5000)"),
+        ARG_WITH("--draft-model", ARG_STRING, &a.draft_model, "model for speculative decoding",
+                 .unsupported = "--draft-model: speculative decoding is not built yet"),
+        ARG("--num-draft-tokens", ARG_INT, &a.num_draft_tokens, "tokens drafted at a time"),
+        ARG("--json", ARG_FLAG, &a.json, "print one JSON object instead of text and statistics"),
         ENGINE_ARGS(a.engine),
         {0},
     };

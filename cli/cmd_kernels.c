@@ -68,10 +68,10 @@ int cmd_kernels(int argc, char **argv) {
     bool used = false, json = false;
     const char *op = NULL;
     const arg_spec specs[] = {
-        {"--used", NULL, ARG_FLAG, &used, "show only the rows in use here", NULL, false, NULL, NULL},
-        {"--op", NULL, ARG_CHOICE, &op, "only this operation", "matvec|matmat|attn|row|kv|quant", false, NULL, NULL},
-        {"--json", NULL, ARG_FLAG, &json, "print JSON", NULL, false, NULL, NULL},
-        {NULL, NULL, ARG_FLAG, NULL, NULL, NULL, false, NULL, NULL},
+        ARG("--used", ARG_FLAG, &used, "show only the rows in use here"),
+        ARG_WITH("--op", ARG_CHOICE, &op, "only this operation", .choices = "matvec|matmat|attn|attnq|row|kv|quant"),
+        ARG("--json", ARG_FLAG, &json, "print JSON"),
+        {0},
     };
     int code =
         args_parse(argv[0], "List the CPU kernels: what runs on this processor and what is used.", specs, argc, argv);

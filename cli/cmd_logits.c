@@ -117,13 +117,12 @@ int cmd_logits(int argc, char **argv) {
     logits_args a = {.prefill_step_size = 2048, .decode_from = -1, .engine = ENGINE_ARGS_DEFAULT(false)};
     bool decode_from_given = false;
     const arg_spec specs[] = {
-        {"--model", NULL, ARG_STRING, &a.model, "folder or cached repo id", NULL, true, NULL, NULL},
-        {"--ids", NULL, ARG_STRING, &a.ids, "file with a JSON array of ids ('-' reads stdin)", NULL, true, NULL, NULL},
-        {"--out", NULL, ARG_STRING, &a.out, "safetensors file to write", NULL, true, NULL, NULL},
-        {"--prefill-step-size", NULL, ARG_INT, &a.prefill_step_size, "ids of one step (default: 2048)", NULL, false,
-         NULL, NULL},
-        {"--decode-from", NULL, ARG_INT, &a.decode_from, "position from which ids are fed one by one", NULL, false,
-         &decode_from_given, NULL},
+        ARG_WITH("--model", ARG_STRING, &a.model, "folder or cached repo id", .required = true),
+        ARG_WITH("--ids", ARG_STRING, &a.ids, "file with a JSON array of ids ('-' reads stdin)", .required = true),
+        ARG_WITH("--out", ARG_STRING, &a.out, "safetensors file to write", .required = true),
+        ARG("--prefill-step-size", ARG_INT, &a.prefill_step_size, "ids of one step (default: 2048)"),
+        ARG_WITH("--decode-from", ARG_INT, &a.decode_from, "position from which ids are fed one by one",
+                 .given = &decode_from_given),
         KV_ARGS(a.engine),
         ENGINE_ARGS(a.engine),
         {0},

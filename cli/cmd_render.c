@@ -75,12 +75,9 @@ int cmd_render(int argc, char **argv) {
     const char *model = NULL, *template_path = NULL;
     bool trust = false;
     const arg_spec specs[] = {
-        {"--model", NULL, ARG_STRING, &model, "folder or repo id whose chat template and special tokens to use", NULL,
-         false, NULL, NULL},
-        {"--template", NULL, ARG_STRING, &template_path, "Jinja file to use instead of the model's", NULL, false, NULL,
-         NULL},
-        {"--trust-remote-code", NULL, ARG_FLAG, &trust, "accepted and ignored: checkpoint code is never run", NULL,
-         false, NULL, NULL},
+        ARG("--model", ARG_STRING, &model, "folder or repo id whose chat template and special tokens to use"),
+        ARG("--template", ARG_STRING, &template_path, "Jinja file to use instead of the model's"),
+        ARG("--trust-remote-code", ARG_FLAG, &trust, "accepted and ignored: checkpoint code is never run"),
         {0},
     };
     int code =

@@ -121,16 +121,13 @@ static lm_status run_lines(const lm_tokenizer *t, const tokenize_args *a, lm_err
 int cmd_tokenize(int argc, char **argv) {
     tokenize_args a = {0};
     const arg_spec specs[] = {
-        {"--model", NULL, ARG_STRING, &a.model, "folder or cached repo; tokenizer files are enough", NULL, true, NULL,
-         NULL},
-        {"--add-special-tokens", NULL, ARG_FLAG, &a.add_special_tokens, "add what the post-processor adds", NULL, false,
-         NULL, NULL},
-        {"--decode", NULL, ARG_FLAG, &a.decode, "arrays of ids to strings", NULL, false, NULL, NULL},
-        {"--skip-special-tokens", NULL, ARG_FLAG, &a.skip_special_tokens, "leave special tokens out (with --decode)",
-         NULL, false, NULL, NULL},
-        {"--stream", NULL, ARG_FLAG, &a.stream, "print the streaming detokenizer's segments (with --decode)", NULL,
-         false, NULL, NULL},
-        {NULL, NULL, ARG_FLAG, NULL, NULL, NULL, false, NULL, NULL},
+        ARG_WITH("--model", ARG_STRING, &a.model, "folder or cached repo; tokenizer files are enough",
+                 .required = true),
+        ARG("--add-special-tokens", ARG_FLAG, &a.add_special_tokens, "add what the post-processor adds"),
+        ARG("--decode", ARG_FLAG, &a.decode, "arrays of ids to strings"),
+        ARG("--skip-special-tokens", ARG_FLAG, &a.skip_special_tokens, "leave special tokens out (with --decode)"),
+        ARG("--stream", ARG_FLAG, &a.stream, "print the streaming detokenizer's segments (with --decode)"),
+        {0},
     };
     int exit_code =
         args_parse(argv[0], "Encode strings to ids or decode ids, one JSON value a line.", specs, argc, argv);

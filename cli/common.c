@@ -213,6 +213,11 @@ lm_status cli_engine_open(const char *model, const lm_engine_options *options, l
     return status;
 }
 
+lm_status cli_engine_tokenizer(const lm_engine *engine, const char *model, const lm_tokenizer **out, lm_error *err) {
+    *out = lm_engine_get_tokenizer(engine);
+    return *out ? LM_OK : cli_error(err, LM_FORMAT, "%s: no tokenizer.json", model);
+}
+
 lm_kv_type cli_kv_type(const char *name) {
     if (strcmp(name, "f32") == 0) return LM_KV_F32;
     if (strcmp(name, "f16") == 0) return LM_KV_F16;

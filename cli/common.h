@@ -56,6 +56,9 @@ lm_kv_type cli_kv_type(const char *name);
  * the control groups leave, unless the weights alone are more (mapped ones can do with less than their size). */
 lm_status cli_engine_open(const char *model, const lm_engine_options *options, lm_engine **out, lm_error *err);
 
+/** The engine's tokenizer, or an error where the folder has none. */
+lm_status cli_engine_tokenizer(const lm_engine *engine, const char *model, const lm_tokenizer **out, lm_error *err);
+
 /** Writes JSON as Python's json.dumps does: ", " and ": ", shortest floats, NaN and Infinity by name. indent 0: one
  * line. ascii: everything beyond ASCII as \uXXXX (Python's default). No newline at the end. */
 void cli_json_print(FILE *f, const json_t *value, int indent, bool ascii);

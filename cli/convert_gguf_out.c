@@ -52,18 +52,19 @@ static int run(const char *prog, const gguf_out_args *a) {
 int cmd_convert_gguf_out(int argc, char **argv) {
     gguf_out_args a = {.type = "auto"};
     const arg_spec specs[] = {
-        {"--hf-path", "--model", ARG_STRING, &a.model, "folder or cached repo id to read", NULL, true, NULL, NULL},
-        {"--gguf-out", NULL, ARG_STRING, &a.out, "GGUF file to make; it must not exist", NULL, true, NULL, NULL},
-        {"--gguf-type", NULL, ARG_CHOICE, &a.type,
-         "type of the matrices (default: auto, the one that loses nothing, else q8_0)", "auto|f16|bf16|q8_0|q4_0|q4_1",
-         false, NULL, NULL},
-        {"--threads", NULL, ARG_INT, &a.threads, "threads, 0 = one per processor", NULL, false, NULL, NULL},
-        {"--trust-remote-code", NULL, ARG_FLAG, &a.trust_remote_code,
-         "accepted and ignored: checkpoint code is never run", NULL, false, NULL, NULL},
+        ARG_WITH("--hf-path", ARG_STRING, &a.model, "folder or cached repo id to read", .alias = "--model",
+                 .required = true),
+        ARG_WITH("--gguf-out", ARG_STRING, &a.out, "GGUF file to make; it must not exist", .required = true),
+        ARG_WITH("--gguf-type", ARG_CHOICE, &a.type,
+                 "type of the matrices (default: auto, the one that loses nothing, else q8_0)",
+                 .choices = "auto|f16|bf16|q8_0|q4_0|q4_1"),
+        ARG("--threads", ARG_INT, &a.threads, "threads, 0 = one per fast core"),
+        ARG("--trust-remote-code", ARG_FLAG, &a.trust_remote_code,
+            "accepted and ignored: checkpoint code is never run"),
         {0},
     };
     int code = args_parse(argv[0], "Write a model as a GGUF file for llama.cpp.", specs, argc, argv);
     if (code >= 0) return code;
-    if (a.threads < 0 || a.threads > 4096) return args_error(argv[0], specs, "argument --threads: expected 0 to 4096");
+    if (a.threads < 0 || a.threads > 1024) return args_error(argv[0], specs, "argument --threads: expected 0 to 1024");
     return run(argv[0], &a);
 }

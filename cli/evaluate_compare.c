@@ -9,10 +9,10 @@ int cli_evaluate_compare(int argc, char **argv) {
     int64_t seed = 123;
     bool json = false;
     const arg_spec specs[] = {
-        {"--compare", NULL, ARG_STRINGS, &folders, "result folders, or *_report.json files in them", NULL, true, NULL,
-         NULL},
-        {"--seed", NULL, ARG_INT, &seed, "seed of the bootstrap (default: 123)", NULL, false, NULL, NULL},
-        {"--json", NULL, ARG_FLAG, &json, "print JSON instead of Markdown", NULL, false, NULL, NULL},
+        ARG_WITH("--compare", ARG_STRINGS, &folders, "result folders, or *_report.json files in them",
+                 .required = true),
+        ARG("--seed", ARG_INT, &seed, "seed of the bootstrap (default: 123)"),
+        ARG("--json", ARG_FLAG, &json, "print JSON instead of Markdown"),
         {0},
     };
     int code = args_parse(argv[0], "Compare finished evaluations.", specs, argc, argv);

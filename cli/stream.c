@@ -71,6 +71,7 @@ lm_status stream_run(lm_engine *engine, const stream_request *request, stream_st
     lm_status status = lm_seq_create(engine, LM_KV_AUTO, &seq, err);
     if (status == LM_OK && request->kv_type != LM_KV_AUTO)
         status = lm_seq_quantize(seq, request->kv_type, request->quantized_start, err);
+    if (status == LM_OK && request->on_start) request->on_start(request->user);
     if (status == LM_OK) status = prefill(engine, request, seq, &first, err);
     double begun = cli_now();
     stats->prompt_seconds = begun - start;

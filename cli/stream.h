@@ -16,6 +16,8 @@ typedef struct stream_request {
     const int32_t *stop; /* [n_stop]: a stop id ends the stream; it is passed to on_token as well */
     size_t n_stop;
     int64_t burst; /* tokens decoded between two calls of on_token: 1 for streaming */
+    /** Called once the sequence can be had, before the first step; may be NULL. */
+    void (*on_start)(void *user);
     /** Called for every new token in order; may be NULL. False ends the stream. */
     bool (*on_token)(void *user, int32_t id, bool stop);
     void *user;

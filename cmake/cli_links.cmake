@@ -11,6 +11,9 @@ add_custom_command(TARGET mlx_lm POST_BUILD ${link_commands} VERBATIM)
 
 string(TOUPPER "${CMAKE_BUILD_TYPE}" build_type_upper)
 string(STRIP "${CMAKE_C_FLAGS} ${CMAKE_C_FLAGS_${build_type_upper}}" build_flags)
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  string(APPEND build_flags " -O2") # of lm_flags, behind CMake's own
+endif()
 if(LM_SANITIZE)
   string(APPEND build_flags " -fsanitize=${LM_SANITIZE}")
 endif()

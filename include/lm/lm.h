@@ -158,8 +158,8 @@ void lm_engine_get_info(const lm_engine *engine, lm_engine_info *info);
 typedef struct lm_memory_stats {
     int64_t weights, kv, scratch, total, peak, rss, rss_peak, rss_anon, rss_file, limit, budget;
 } lm_memory_stats;
-/** Bytes that this process might have in all: those it has and those available, within the control groups (cgroup 1 and
- * 2) it runs in. 0: the system doesn't say. */
+/** Bytes that this process might have in all: those it has and those available, page cache that can be dropped among
+ * them, within the control groups (cgroup 1 and 2) it runs in. 0: the system doesn't say. */
 int64_t lm_memory_available(void);
 /** Fills `*stats` as of now. */
 void lm_engine_get_memory(const lm_engine *engine, lm_memory_stats *stats);
@@ -281,7 +281,7 @@ lm_status lm_decode(lm_engine *engine, lm_decode_row *rows, size_t n_rows, size_
 /* ---------------------------------------------------------------- text */
 
 typedef struct lm_tokenizer lm_tokenizer;
-/** The engine's tokenizer (borrowed). */
+/** The engine's tokenizer (borrowed); NULL if the folder has no tokenizer.json. */
 const lm_tokenizer *lm_engine_get_tokenizer(const lm_engine *engine);
 /** Opens tokenizer.json and tokenizer_config.json (and chat_template.jinja, special_tokens_map.json,
  *  generation_config.json, config.json where present) of a folder; no weights are needed. */
@@ -380,7 +380,7 @@ typedef enum lm_gguf_out_type {
     LM_GGUF_OUT_Q4_1,
 } lm_gguf_out_type;
 
-/** Options of lm_convert_to_gguf; lm_gguf_write_options_default() gives AUTO and one thread per processor. */
+/** Options of lm_convert_to_gguf; lm_gguf_write_options_default() gives AUTO and one thread per fast core. */
 typedef struct lm_gguf_write_options {
     lm_gguf_out_type type;
     int threads; /* 0: as in lm_engine_options */
@@ -407,7 +407,7 @@ lm_status lm_convert_to_gguf(const char *model, const char *gguf_path, const lm_
 
 /* ---------------------------------------------------------------- files */
 
-/** Resolves a model argument: an existing path as it is, else a repo id in the local Hugging Face cache
+/** Resolves a model argument: an existing folder as it is, else a repo id in the local Hugging Face cache
  *  (HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME). `*path` is freed with lm_free. */
 lm_status lm_model_resolve(const char *model, char **path, lm_error *err);
 

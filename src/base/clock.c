@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * clock.c: monotonic seconds; resident and available memory as the system tells them. */
 #include "base/clock.h"
+#include "base/cgroup.h"
 #include "lm/lm.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,11 +54,11 @@ static int64_t read_kib_of(const char *path, const char *key) {
     return value;
 }
 
-/* The number in a file of a control group; -1: no such file, or "max". */
-static int64_t read_group(const char *mount, const char *group, const char *name) {
-    char path[1200];
+/* The number that a file of a control group begins with; -1: no such file, or "max". */
+static int64_t read_group(const char *folder, const char *name) {
+    char path[1500];
     long long value = -1;
-    if (snprintf(path, sizeof path, "%s%s/%s", mount, group, name) >= (int)sizeof path) return -1;
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path) return -1;
     FILE *f = fopen(path, "r");
     if (!f) return -1;
     if (fscanf(f, "%lld", &value) != 1) value = -1;
@@ -65,35 +66,42 @@ static int64_t read_group(const char *mount, const char *group, const char *name
     return value;
 }
 
-/* What a group and those above it leave: limit less use, where there is a limit. */
-static void limit_by_groups(int64_t *free_bytes, const char *mount, char *group, const char *limit, const char *use) {
-    for (;;) {
-        int64_t most = read_group(mount, group, limit), used = read_group(mount, group, use);
-        if (most >= 0 && used >= 0 && most - used < *free_bytes) *free_bytes = most > used ? most - used : 0;
-        char *slash = strrchr(group, '/');
-        if (!slash) return;
-        *slash = 0;
-    }
+/* Page cache among what a group uses, which the kernel drops when the group needs memory. Mapped pages aren't counted:
+ * they are somebody's resident memory, the weights of a model among it. */
+static int64_t read_cache(const char *folder, bool unified) {
+    static const char *const keys[2][3] = {{"total_inactive_file ", "total_active_file ", "total_mapped_file "},
+                                           {"inactive_file ", "active_file ", "file_mapped "}};
+    char path[1500], line[256];
+    int64_t cache = 0;
+    if (snprintf(path, sizeof path, "%s/memory.stat", folder) >= (int)sizeof path) return 0;
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f))
+        for (int i = 0; i < 3; i++) {
+            const size_t n = strlen(keys[unified][i]);
+            if (strncmp(line, keys[unified][i], n)) continue;
+            const int64_t bytes = (int64_t)strtoll(line + n, NULL, 10);
+            cache += i == 2 ? -bytes : bytes;
+        }
+    if (f) fclose(f);
+    return cache > 0 ? cache : 0;
 }
 
-/* "0::/group" (version 2) and "9:memory:/group" (version 1). A name that leads nowhere here (another namespace) ends at
- * the mount itself, which is then the process's own group. */
-static void limit_by_cgroups(int64_t *free_bytes) {
-    char line[1024];
-    FILE *f = fopen("/proc/self/cgroup", "r");
-    while (f && fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = 0;
-        char *first = strchr(line, ':'), *second = first ? strchr(first + 1, ':') : NULL;
-        if (!second) continue;
-        *second = 0;
-        if (strcmp(second + 1, "/") == 0) second[1] = 0;
-        if (first + 1 == second)
-            limit_by_groups(free_bytes, "/sys/fs/cgroup", second + 1, "memory.max", "memory.current");
-        else if (strstr(first + 1, "memory"))
-            limit_by_groups(free_bytes, "/sys/fs/cgroup/memory", second + 1, "memory.limit_in_bytes",
-                            "memory.usage_in_bytes");
-    }
-    if (f) fclose(f);
+/* What a group leaves where it has a limit: that less what is used and can't be dropped. */
+static void limit_by_group(void *user, const char *folder, bool unified) {
+    int64_t *free_bytes = user;
+    const int64_t most = read_group(folder, unified ? "memory.max" : "memory.limit_in_bytes");
+    const int64_t used = read_group(folder, unified ? "memory.current" : "memory.usage_in_bytes");
+    if (most < 0 || used < 0) return;
+    const int64_t cache = read_cache(folder, unified), held = used > cache ? used - cache : 0;
+    if (most - held < *free_bytes) *free_bytes = most > held ? most - held : 0;
+}
+
+int64_t lm_memory_read_free(const char *root) {
+    char path[1500];
+    if (snprintf(path, sizeof path, "%s/proc/meminfo", root) >= (int)sizeof path) return -1;
+    int64_t available = read_kib_of(path, "MemAvailable:");
+    if (available >= 0) lm_cgroups_each(root, "memory", limit_by_group, &available);
+    return available;
 }
 
 void lm_rss_parts(int64_t *anon, int64_t *file) {
@@ -107,9 +115,8 @@ void lm_rss_parts(int64_t *anon, int64_t *file) {
 }
 
 int64_t lm_memory_available(void) {
-    int64_t anon, file, available = read_kib_of("/proc/meminfo", "MemAvailable:");
+    int64_t anon, file, available = lm_memory_read_free("");
     if (available < 0) return 0;
-    limit_by_cgroups(&available);
     lm_rss_parts(&anon, &file);
     return available + anon + file;
 }
@@ -118,6 +125,11 @@ void lm_rss_parts(int64_t *anon, int64_t *file) {
     int64_t peak;
     *file = 0;
     lm_rss(anon, &peak);
+}
+
+int64_t lm_memory_read_free(const char *root) {
+    (void)root;
+    return -1;
 }
 
 int64_t lm_memory_available(void) {

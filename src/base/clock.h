@@ -10,4 +10,7 @@ void lm_rss(int64_t *now, int64_t *peak);
  * `anon`.
  */
 void lm_rss_parts(int64_t *anon, int64_t *file);
+/** A part of lm_memory_available, for tests: bytes that the files below `root` ("" for the system's own) say could be
+ * had beside what is in use, within the control groups, page cache that can be dropped included; -1: they don't say. */
+int64_t lm_memory_read_free(const char *root);
 #endif

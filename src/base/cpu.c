@@ -180,6 +180,18 @@ static uint32_t mask_of_text(const char *text) {
     return flag | (flag - 1);
 }
 
+bool lm_cpu_mask_known(void) {
+    const char *text = getenv("LM_CPU");
+    if (!text || !*text || !strcmp(text, "scalar")) return true;
+    if (*text != '=') return find_profile(text, strlen(text)) != 0;
+    for (const char *list = text + 1; *list;) {
+        const size_t length = strcspn(list, ",");
+        if (!find_profile(list, length)) return false;
+        list += length + (list[length] == ',');
+    }
+    return true;
+}
+
 /* Bit 32 says that the low half is known. Two threads that race compute the same value. */
 #define KNOWN ((uint64_t)1 << 32)
 static _Atomic uint64_t in_use;

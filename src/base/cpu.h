@@ -3,6 +3,7 @@
  */
 #ifndef LM_BASE_CPU_H
 #define LM_BASE_CPU_H
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Profiles. AVX2 = AVX2+FMA+F16C+BMI2; AVX512 = F/BW/DQ/VL/CD on top of AVX2; both checked with XGETBV. NEON = what
@@ -32,6 +33,8 @@ uint32_t lm_cpu_detect(void);
  *  "amx" (AArch64: "neon", "dotprod", "i8mm", "bf16"): that level and everything below it; or a comma list of exact
  *  profiles with a leading '=' ("=avx2,vnni"). Unset or unknown: everything. Read once. */
 uint32_t lm_cpu_flags(void);
+/** False where LM_CPU has a word that is no profile of this architecture; it counts for nothing then. */
+bool lm_cpu_mask_known(void);
 /** For tests: replaces the mask (0: scalar; ~0u: all that was detected). */
 void lm_cpu_set_mask(uint32_t mask);
 /** "avx2+avx512" into text. */

@@ -108,12 +108,13 @@ static void *worker_main(void *arg) {
 
 lm_status lm_pool_create(int threads, lm_pool **out, lm_error *err) {
     *out = NULL;
-    if (threads <= 0) {
+    if (threads < 0 || threads > MAX_THREADS)
+        return lm_fail(err, LM_ARG, "threads: expected 0 to %d, found %d", MAX_THREADS, threads);
+    if (!threads) {
         lm_topology t;
         lm_topology_get(&t);
         threads = t.threads;
     }
-    if (threads > MAX_THREADS) return lm_fail(err, LM_ARG, "threads: %d, expected at most %d", threads, MAX_THREADS);
     lm_pool *p = calloc(1, sizeof *p);
     if (p) p->handles = calloc((size_t)threads, sizeof *p->handles);
     if (!p || !p->handles) {

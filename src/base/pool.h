@@ -6,7 +6,7 @@
 #include "base/status.h"
 
 typedef struct lm_pool lm_pool;
-/** `threads` includes the caller's, at most 1024 (LM_ARG); 0: as many as lm_topology_get counts. */
+/** `threads` includes the caller's, 0 to 1024 (else LM_ARG); 0: as many as lm_topology_get counts. */
 lm_status lm_pool_create(int threads, lm_pool **out, lm_error *err);
 void lm_pool_destroy(lm_pool *pool);
 int lm_pool_threads(const lm_pool *pool);

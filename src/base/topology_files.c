@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * topology_files.c: cores, nodes and quotas as Linux tells them in /sys and /proc. Elsewhere nothing is found. */
+#include "base/cgroup.h"
 #include "base/topology.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,39 +107,14 @@ static double quota_of(const char *folder, bool unified) {
     return period > 0 ? most / period : 0;
 }
 
-/* The smallest of a group and those above it. A name that leads nowhere here (another namespace) ends at the mount
- * itself, which is then the process's own group. */
-static void smallest_quota(double *quota, const char *root, const char *mount, char *group, bool unified) {
-    char folder[PATH_BYTES];
-    for (;;) {
-        if (snprintf(folder, sizeof folder, "%s%s%s", root, mount, group) < (int)sizeof folder) {
-            const double here = quota_of(folder, unified);
-            if (here > 0 && (*quota <= 0 || here < *quota)) *quota = here;
-        }
-        char *slash = strrchr(group, '/');
-        if (!slash) return;
-        *slash = 0;
-    }
+static void keep_smallest(void *user, const char *folder, bool unified) {
+    double *quota = user;
+    const double here = quota_of(folder, unified);
+    if (here > 0 && (*quota <= 0 || here < *quota)) *quota = here;
 }
 
 double lm_topology_read_quota(const char *root) {
-    char path[PATH_BYTES], line[1024];
     double quota = 0;
-    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    FILE *f = fopen(path, "r");
-    while (f && fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = 0;
-        char *first = strchr(line, ':'), *second = first ? strchr(first + 1, ':') : NULL;
-        if (!second) continue;
-        *second = 0;
-        if (strcmp(second + 1, "/") == 0) second[1] = 0;
-        bool cpu = false; /* among version 1's controllers: "cpu,cpuacct" */
-        for (char *at = first + 1, *name; !cpu && (name = strsep(&at, ",")) != NULL;) cpu = strcmp(name, "cpu") == 0;
-        if (first + 1 == second)
-            smallest_quota(&quota, root, "/sys/fs/cgroup", second + 1, true);
-        else if (cpu)
-            smallest_quota(&quota, root, "/sys/fs/cgroup/cpu", second + 1, false);
-    }
-    if (f) fclose(f);
+    lm_cgroups_each(root, "cpu", keep_smallest, &quota);
     return quota;
 }

@@ -11,7 +11,7 @@
 
 #define LM_CONVERT_MAX_EOS 3
 
-typedef struct llama_params {
+typedef struct cv_llama_params {
     int64_t layers, context, hidden, ffn, heads, kv_heads, head_dim, vocab;
     float eps, rope_theta;
     enum { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3 } rope;
@@ -20,10 +20,10 @@ typedef struct llama_params {
     int64_t eos[LM_CONVERT_MAX_EOS];
     int n_eos;
     bool attention_bias, mlp_bias, tied;
-} llama_params;
+} cv_llama_params;
 
 /** Reads and checks the metadata and which optional tensors there are. */
-lm_status llama_params_read(const lm_gguf *g, llama_params *out, lm_error *err);
+lm_status cv_llama_params_read(const lm_gguf *g, cv_llama_params *out, lm_error *err);
 
 /** What becomes of a tensor's bytes. */
 typedef enum part { PART_COPY, PART_NARROW, PART_WORDS, PART_SCALES, PART_BIASES } part;
@@ -43,7 +43,7 @@ typedef struct out_module {
     int bits; /* of a quantized matrix; groups are 32 */
 } out_module;
 
-typedef struct convert_plan {
+typedef struct cv_llama_plan {
     const lm_gguf *gguf;
     out_tensor *tensors; /* in the order of writing */
     size_t n_tensors, capacity;
@@ -53,29 +53,30 @@ typedef struct convert_plan {
     int default_bits; /* 0: nothing is quantized */
     int64_t parameters;
     uint64_t bytes;
-} convert_plan;
+} cv_llama_plan;
 
-typedef struct convert_progress {
+typedef struct cv_llama_progress {
     bool (*call)(void *user, int64_t done, int64_t total);
     void *user;
-} convert_progress;
+} cv_llama_progress;
 
 /** Finds every tensor of the model, checks its shape, and decides types so that nothing is lost. Every tensor of the
  * file must be used. */
-lm_status convert_plan_make(const lm_gguf *g, const llama_params *p, convert_plan *out, lm_error *err);
-void convert_plan_free(convert_plan *plan);
+lm_status cv_llama_plan_make(const lm_gguf *g, const cv_llama_params *p, cv_llama_plan *out, lm_error *err);
+void cv_llama_plan_free(cv_llama_plan *plan);
 /** Writes FOLDER/model.safetensors and its index. */
-lm_status convert_plan_write(const convert_plan *plan, const char *folder, const convert_progress *progress,
-                             lm_error *err);
+lm_status cv_llama_plan_write(const cv_llama_plan *plan, const char *folder, const cv_llama_progress *progress,
+                              lm_error *err);
 
 /** Write FOLDER/config.json and generation_config.json. */
-lm_status llama_configs_write(const llama_params *p, const convert_plan *plan, const char *folder, lm_error *err);
+lm_status cv_llama_configs_write(const cv_llama_params *p, const cv_llama_plan *plan, const char *folder,
+                                 lm_error *err);
 /** Writes FOLDER/tokenizer.json and tokenizer_config.json. */
-lm_status convert_tokenizer_write(const lm_gguf *g, const llama_params *p, const char *folder, lm_error *err);
+lm_status cv_llama_tokenizer_write(const lm_gguf *g, const cv_llama_params *p, const char *folder, lm_error *err);
 
 /** The decimal number of fewest digits that is this float32 again (1e-05, not 9.99999975e-06). */
-double convert_shortest(float f);
+double cv_shortest(float f);
 /** Dumps with `indent`, no final newline, and writes FOLDER/NAME. Takes `value` (also on failure; NULL: out of memory).
  */
-lm_status convert_write_json(const char *folder, const char *name, json_t *value, size_t indent, lm_error *err);
+lm_status cv_write_json(const char *folder, const char *name, json_t *value, size_t indent, lm_error *err);
 #endif

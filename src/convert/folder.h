@@ -5,15 +5,15 @@
 #include "base/status.h"
 
 /** Removes a folder of plain files. */
-void folder_remove(const char *folder);
+void cv_folder_remove(const char *folder);
 /** fsync of a folder; file systems that refuse it are forgiven. */
-lm_status folder_sync(const char *folder, lm_error *err);
+lm_status cv_folder_sync(const char *folder, lm_error *err);
 /** Makes the folders above `path` that are missing; *made tells how many, so that a failure can take them back. */
-lm_status folder_make_parents(char *path, int *made, lm_error *err);
-/** Takes back what folder_make_parents made; cuts `path`. */
-void folder_remove_parents(char *path, int made);
+lm_status cv_folder_make_parents(char *path, int *made, lm_error *err);
+/** Takes back what cv_folder_make_parents made; cuts `path`. */
+void cv_folder_remove_parents(char *path, int made);
 /** LM_ARG if anything is called `target`. */
-lm_status folder_refuse_existing(const char *target, lm_error *err);
+lm_status cv_folder_refuse_existing(const char *target, lm_error *err);
 /** Syncs `folder`, renames it to `target`, syncs the folder above. */
-lm_status folder_publish(const char *folder, const char *target, lm_error *err);
+lm_status cv_folder_publish(const char *folder, const char *target, lm_error *err);
 #endif

@@ -32,7 +32,7 @@ typedef struct output {
 
 /* Rows [first, first + n) of a tensor on their way into the piece. */
 typedef struct job {
-    const gguf_out_tensor *t;
+    const cv_gguf_out_tensor *t;
     output *o;
     int64_t first, n, at_once;
     size_t row_bytes;
@@ -40,21 +40,21 @@ typedef struct job {
 } job;
 
 /* A vector is one row, whose elements move as rows of a matrix do. */
-static bool emit_vector(const gguf_out_tensor *t, float *scratch, uint8_t *to) {
+static bool emit_vector(const cv_gguf_out_tensor *t, float *scratch, uint8_t *to) {
     for (int64_t i = 0; i < t->shape[0]; i++)
-        scratch[i] = t->values ? t->values[i] : gguf_float_at(t->part[0].weight, gguf_source_row(t, i));
-    return gguf_encode(t->type, scratch, t->shape[0], to);
+        scratch[i] = t->values ? t->values[i] : cv_gguf_float_at(t->part[0].weight, cv_gguf_source_row(t, i));
+    return cv_gguf_encode(t->type, scratch, t->shape[0], to);
 }
 
-static bool emit_row(const gguf_out_tensor *t, int64_t row, float *scratch, uint8_t *to) {
+static bool emit_row(const cv_gguf_out_tensor *t, int64_t row, float *scratch, uint8_t *to) {
     if (t->n_dims == 1) return emit_vector(t, scratch, to);
-    const gguf_matrix *m = &t->part[t->n_parts > 1 ? row / t->shape[1] : 0];
-    int64_t from = gguf_source_row(t, t->n_parts > 1 ? row % t->shape[1] : row);
-    size_t bytes = gguf_row_bytes(t->type, t->shape[0]);
+    const cv_gguf_matrix *m = &t->part[t->n_parts > 1 ? row / t->shape[1] : 0];
+    int64_t from = cv_gguf_source_row(t, t->n_parts > 1 ? row % t->shape[1] : row);
+    size_t bytes = cv_gguf_row_bytes(t->type, t->shape[0]);
     switch (t->how) {
     case HOW_COPY: memcpy(to, (const uint8_t *)m->weight->data + (size_t)from * bytes, bytes); return true;
-    case HOW_CODES: return gguf_row_codes(m, t->type, from, to);
-    default: gguf_row_float(m, from, scratch); return gguf_encode(t->type, scratch, t->shape[0], to);
+    case HOW_CODES: return cv_gguf_row_codes(m, t->type, from, to);
+    default: cv_gguf_row_float(m, from, scratch); return cv_gguf_encode(t->type, scratch, t->shape[0], to);
     }
 }
 
@@ -69,8 +69,8 @@ static void emit_rows(void *context, int64_t item, int worker) {
     }
 }
 
-static lm_status write_rows(output *o, const gguf_out_tensor *t, int64_t first, int64_t n, lm_error *err) {
-    job j = {.t = t, .o = o, .first = first, .n = n, .row_bytes = gguf_row_bytes(t->type, t->shape[0]), .bad = -1};
+static lm_status write_rows(output *o, const cv_gguf_out_tensor *t, int64_t first, int64_t n, lm_error *err) {
+    job j = {.t = t, .o = o, .first = first, .n = n, .row_bytes = cv_gguf_row_bytes(t->type, t->shape[0]), .bad = -1};
     j.at_once = (int64_t)(((size_t)64 << 10) / j.row_bytes) + 1; /* enough that claiming an item costs nothing */
     lm_pool_run(o->pool, (n + j.at_once - 1) / j.at_once, emit_rows, &j);
     if (j.bad >= 0)
@@ -80,10 +80,10 @@ static lm_status write_rows(output *o, const gguf_out_tensor *t, int64_t first, 
     return lm_fs_writer_add(o->file, o->piece, (size_t)n * j.row_bytes, err);
 }
 
-static lm_status write_tensor(output *o, const gguf_out_tensor *t, lm_error *err) {
+static lm_status write_tensor(output *o, const cv_gguf_out_tensor *t, lm_error *err) {
     static const uint8_t zeros[32];
     int64_t rows = t->shape[1] * t->shape[2];
-    size_t row_bytes = gguf_row_bytes(t->type, t->shape[0]);
+    size_t row_bytes = cv_gguf_row_bytes(t->type, t->shape[0]);
     int64_t at_once = (int64_t)(o->capacity / row_bytes);
     for (int64_t row = 0; row < rows; row += at_once) {
         int64_t n = rows - row < at_once ? rows - row : at_once;
@@ -100,24 +100,24 @@ static lm_status write_tensor(output *o, const gguf_out_tensor *t, lm_error *err
 
 /* ---------------------------------------------------------------- the file */
 
-static lm_status build_header(const gguf_plan *plan, const char *name, lm_buf *b, lm_error *err) {
-    gguf_pairs pairs = {.count = 0};
+static lm_status build_header(const cv_gguf_plan *plan, const char *name, lm_buf *b, lm_error *err) {
+    cv_gguf_pairs pairs = {.count = 0};
     lm_buf_init(&pairs.bytes, MAX_HEADER);
-    lm_status s = gguf_meta_add(plan->source, plan, name, &pairs, err);
+    lm_status s = cv_gguf_meta_add(plan->source, plan, name, &pairs, err);
     lm_buf_adds(b, "GGUF");
-    gguf_put(b, 3, 4);
-    gguf_put(b, plan->n_tensors, 8);
-    gguf_put(b, pairs.count, 8);
+    cv_gguf_put(b, 3, 4);
+    cv_gguf_put(b, plan->n_tensors, 8);
+    cv_gguf_put(b, pairs.count, 8);
     lm_buf_add(b, pairs.bytes.data, pairs.bytes.length);
     lm_buf_free(&pairs.bytes);
     LM_TRY(s);
     for (size_t i = 0; i < plan->n_tensors; i++) {
-        const gguf_out_tensor *t = &plan->tensors[i];
-        gguf_put_text(b, t->name, strlen(t->name));
-        gguf_put(b, (uint64_t)t->n_dims, 4);
-        for (int d = 0; d < t->n_dims; d++) gguf_put(b, (uint64_t)t->shape[d], 8);
-        gguf_put(b, t->type, 4);
-        gguf_put(b, t->offset, 8);
+        const cv_gguf_out_tensor *t = &plan->tensors[i];
+        cv_gguf_put_text(b, t->name, strlen(t->name));
+        cv_gguf_put(b, (uint64_t)t->n_dims, 4);
+        for (int d = 0; d < t->n_dims; d++) cv_gguf_put(b, (uint64_t)t->shape[d], 8);
+        cv_gguf_put(b, t->type, 4);
+        cv_gguf_put(b, t->offset, 8);
     }
     while (b->length % 32 && !b->failed) lm_buf_addc(b, 0);
     return b->failed ? lm_fail_nomem(err, b->length, "the header") : LM_OK;
@@ -137,12 +137,12 @@ static lm_status check_space(const char *path, uint64_t need, lm_error *err) {
                    (unsigned long long)available);
 }
 
-static lm_status open_output(output *o, const gguf_plan *plan, lm_error *err) {
+static lm_status open_output(output *o, const cv_gguf_plan *plan, lm_error *err) {
     LM_TRY(lm_pool_create(o->options->threads, &o->pool, err));
     o->capacity = PIECE;
     for (size_t i = 0; i < plan->n_tensors; i++) {
-        const gguf_out_tensor *t = &plan->tensors[i];
-        size_t row = gguf_row_bytes(t->type, t->shape[0]);
+        const cv_gguf_out_tensor *t = &plan->tensors[i];
+        size_t row = cv_gguf_row_bytes(t->type, t->shape[0]);
         if (row > o->capacity) o->capacity = row;
         if ((size_t)t->shape[0] > o->widest) o->widest = (size_t)t->shape[0];
     }
@@ -152,7 +152,7 @@ static lm_status open_output(output *o, const gguf_plan *plan, lm_error *err) {
     return o->piece && o->scratch ? LM_OK : lm_fail_nomem(err, o->capacity + floats * sizeof(float), "buffers");
 }
 
-static lm_status write_all(output *o, const gguf_plan *plan, const char *path, lm_buf *header, lm_error *err) {
+static lm_status write_all(output *o, const cv_gguf_plan *plan, const char *path, lm_buf *header, lm_error *err) {
     LM_TRY(open_output(o, plan, err));
     LM_TRY(check_space(path, header->length + plan->bytes, err));
     LM_TRY(lm_fs_writer_create(path, &o->file, err));
@@ -163,14 +163,14 @@ static lm_status write_all(output *o, const gguf_plan *plan, const char *path, l
     return LM_OK;
 }
 
-static void count(const gguf_plan *plan, uint64_t header, lm_gguf_write_result *r) {
+static void count(const cv_gguf_plan *plan, uint64_t header, lm_gguf_write_result *r) {
     memset(r, 0, sizeof *r);
     r->bytes = (int64_t)(header + plan->bytes);
     r->n_tensors = (int64_t)plan->n_tensors;
     for (size_t i = 0; i < plan->n_tensors; i++) r->n_exact += plan->tensors[i].exact;
 }
 
-static lm_status write_file(const gguf_plan *plan, const char *path, const char *name,
+static lm_status write_file(const cv_gguf_plan *plan, const char *path, const char *name,
                             const lm_gguf_write_options *options, lm_gguf_write_result *result, lm_error *err) {
     output o = {.options = options};
     lm_buf header;
@@ -201,18 +201,18 @@ static char *base_name(const char *model) {
     return strndup(model + start, n - start);
 }
 
-static lm_status convert(gguf_source *s, const char *path, const char *name, const lm_gguf_write_options *options,
+static lm_status convert(cv_gguf_source *s, const char *path, const char *name, const lm_gguf_write_options *options,
                          lm_gguf_write_result *result, lm_error *err) {
-    gguf_plan plan;
+    cv_gguf_plan plan;
     const lm_arch *arch = lm_arch_find(s->config->model_type);
     if (!arch)
         return lm_fail(err, LM_UNSUPPORTED, "%s: model_type '%.60s' is not supported yet (%s are)", s->config->path,
                        s->config->model_type, lm_arch_names());
     LM_TRY(arch->read_config(s->config, &s->h, err));
-    LM_TRY(gguf_source_check(s, err));
-    LM_TRY(gguf_plan_make(s, options->type, &plan, err));
+    LM_TRY(cv_gguf_source_check(s, err));
+    LM_TRY(cv_gguf_plan_make(s, options->type, &plan, err));
     lm_status status = write_file(&plan, path, name, options, result, err);
-    gguf_plan_free(&plan);
+    cv_gguf_plan_free(&plan);
     return status;
 }
 
@@ -223,7 +223,7 @@ static lm_status open_and_convert(const char *folder, const char *path, const ch
     LM_TRY(lm_config_load(folder, &config, err));
     lm_status s = lm_checkpoint_open(folder, true, NULL, NULL, &checkpoint, err);
     if (s == LM_OK) {
-        gguf_source source = {.folder = folder, .config = &config, .checkpoint = checkpoint};
+        cv_gguf_source source = {.folder = folder, .config = &config, .checkpoint = checkpoint};
         s = convert(&source, path, name, options, result, err);
         free(source.h.dense_layer);
         lm_checkpoint_close(checkpoint);

@@ -11,93 +11,94 @@
 #include "model/arch.h"
 
 /** What is read: everything borrowed by the writer while it runs. */
-typedef struct gguf_source {
+typedef struct cv_gguf_source {
     const char *folder;
     const lm_config *config;
     const lm_checkpoint *checkpoint;
     lm_hparams h;
     const char *arch; /* as GGUF names it: "llama", "qwen3", "qwen3moe" */
-} gguf_source;
+} cv_gguf_source;
 
 /* ---------------------------------------------------------------- rows */
 
 /** One matrix of the source, or a stack of them: floats, affine (bits > 0), or mxfp4, nvfp4, mxfp8 (small). */
-typedef struct gguf_matrix {
+typedef struct cv_gguf_matrix {
     const lm_tensor *weight, *scales, *biases;
     int64_t columns; /* unpacked */
     int bits;        /* affine; else 0 */
     bool small;      /* elements are small floats: `format` says which */
     lm_format format;
     int64_t group;
-} gguf_matrix;
+} cv_gguf_matrix;
 
 /** Bytes of a row of `columns` values. */
-size_t gguf_row_bytes(uint32_t type, int64_t columns);
+size_t cv_gguf_row_bytes(uint32_t type, int64_t columns);
 /** Row `row` as float32. */
-void gguf_row_float(const gguf_matrix *m, int64_t row, float *to);
+void cv_gguf_row_float(const cv_gguf_matrix *m, int64_t row, float *to);
 /** ggml's reference rounding of `n` values to `type` (F32, F16, BF16, Q8_0, Q4_0, Q4_1). False if a value or scale is
  *  not finite there. */
-bool gguf_encode(uint32_t type, const float *from, int64_t n, uint8_t *to);
+bool cv_gguf_encode(uint32_t type, const float *from, int64_t n, uint8_t *to);
 /** Row `row` with its codes kept: scales and biases become float16. False if one is not finite there. */
-bool gguf_row_codes(const gguf_matrix *m, uint32_t type, int64_t row, uint8_t *to);
+bool cv_gguf_row_codes(const cv_gguf_matrix *m, uint32_t type, int64_t row, uint8_t *to);
 /** One element of a float tensor. */
-float gguf_float_at(const lm_tensor *t, int64_t i);
+float cv_gguf_float_at(const lm_tensor *t, int64_t i);
 
 /* ---------------------------------------------------------------- the plan */
 
 /** How a row gets into the file. */
-typedef enum gguf_how { HOW_COPY, HOW_CODES, HOW_ENCODE, HOW_VALUES } gguf_how;
+typedef enum cv_gguf_how { HOW_COPY, HOW_CODES, HOW_ENCODE, HOW_VALUES } cv_gguf_how;
 
-typedef struct gguf_out_tensor {
+typedef struct cv_gguf_out_tensor {
     char *name;
     int n_dims;
-    int64_t shape[3];  /* as in the file: fastest first */
-    gguf_matrix *part; /* [n_parts]: one, or one per expert */
+    int64_t shape[3];     /* as in the file: fastest first */
+    cv_gguf_matrix *part; /* [n_parts]: one, or one per expert */
     int64_t n_parts;
     uint32_t type;
-    gguf_how how;
+    cv_gguf_how how;
     bool exact;    /* no value changes */
     int64_t heads; /* > 0: rows go to rotary order, head by head */
     float *values; /* HOW_VALUES: made here, not in the source */
     uint64_t bytes, offset;
-} gguf_out_tensor;
+} cv_gguf_out_tensor;
 
-typedef struct gguf_plan {
-    const gguf_source *source;
-    gguf_out_tensor *tensors;
+typedef struct cv_gguf_plan {
+    const cv_gguf_source *source;
+    cv_gguf_out_tensor *tensors;
     size_t n_tensors, capacity;
     uint64_t bytes; /* of the data section, padding included */
     int file_type;  /* general.file_type: of most weights */
-} gguf_plan;
+} cv_gguf_plan;
 
 /** Finds every tensor, checks its shape and decides types. Every tensor of the source must be used. */
-lm_status gguf_plan_make(const gguf_source *s, lm_gguf_out_type type, gguf_plan *out, lm_error *err);
-void gguf_plan_free(gguf_plan *plan);
+lm_status cv_gguf_plan_make(const cv_gguf_source *s, lm_gguf_out_type type, cv_gguf_plan *out, lm_error *err);
+void cv_gguf_plan_free(cv_gguf_plan *plan);
 /** Source row of row `row` of a tensor, counted through its whole stack. */
-int64_t gguf_source_row(const gguf_out_tensor *t, int64_t row);
+int64_t cv_gguf_source_row(const cv_gguf_out_tensor *t, int64_t row);
 
 /* ---------------------------------------------------------------- metadata */
 
 /** Metadata pairs as they go to the file. */
-typedef struct gguf_pairs {
+typedef struct cv_gguf_pairs {
     lm_buf bytes;
     uint64_t count;
-} gguf_pairs;
-void gguf_put(lm_buf *b, uint64_t v, int bytes);
-void gguf_put_text(lm_buf *b, const char *data, size_t length);
-void gguf_pair_u32(gguf_pairs *p, const char *key, uint32_t v);
-void gguf_pair_f32(gguf_pairs *p, const char *key, float v);
-void gguf_pair_bool(gguf_pairs *p, const char *key, bool v);
-void gguf_pair_string(gguf_pairs *p, const char *key, const char *v);
-/** The head of an array of `count` items of `item`; the items follow with gguf_put. */
-void gguf_pair_array(gguf_pairs *p, const char *key, lm_gguf_type item, uint64_t count);
+} cv_gguf_pairs;
+void cv_gguf_put(lm_buf *b, uint64_t v, int bytes);
+void cv_gguf_put_text(lm_buf *b, const char *data, size_t length);
+void cv_gguf_pair_u32(cv_gguf_pairs *p, const char *key, uint32_t v);
+void cv_gguf_pair_f32(cv_gguf_pairs *p, const char *key, float v);
+void cv_gguf_pair_bool(cv_gguf_pairs *p, const char *key, bool v);
+void cv_gguf_pair_string(cv_gguf_pairs *p, const char *key, const char *v);
+/** The head of an array of `count` items of `item`; the items follow with cv_gguf_put. */
+void cv_gguf_pair_array(cv_gguf_pairs *p, const char *key, lm_gguf_type item, uint64_t count);
 
 /** Refuses what GGUF's architectures cannot say, names the architecture. */
-lm_status gguf_source_check(gguf_source *s, lm_error *err);
+lm_status cv_gguf_source_check(cv_gguf_source *s, lm_error *err);
 /** Divisors of Llama 3's frequency scaling, [head_dim / 2]. */
-void gguf_rope_factors(const lm_hparams *h, float *out);
+void cv_gguf_rope_factors(const lm_hparams *h, float *out);
 /** Adds everything: general, the architecture, the tokenizer. `name` is the model's. */
-lm_status gguf_meta_add(const gguf_source *s, const gguf_plan *plan, const char *name, gguf_pairs *p, lm_error *err);
+lm_status cv_gguf_meta_add(const cv_gguf_source *s, const cv_gguf_plan *plan, const char *name, cv_gguf_pairs *p,
+                           lm_error *err);
 /** Adds tokenizer.*. */
-lm_status gguf_vocab_add(const gguf_source *s, gguf_pairs *p, lm_error *err);
+lm_status cv_gguf_vocab_add(const cv_gguf_source *s, cv_gguf_pairs *p, lm_error *err);
 #endif

@@ -7,55 +7,55 @@
 
 /* ---------------------------------------------------------------- pairs */
 
-void gguf_put(lm_buf *b, uint64_t v, int bytes) {
+void cv_gguf_put(lm_buf *b, uint64_t v, int bytes) {
     for (int i = 0; i < bytes; i++) lm_buf_addc(b, (char)(v >> (8 * i)));
 }
 
-void gguf_put_text(lm_buf *b, const char *data, size_t length) {
-    gguf_put(b, length, 8);
+void cv_gguf_put_text(lm_buf *b, const char *data, size_t length) {
+    cv_gguf_put(b, length, 8);
     lm_buf_add(b, data, length);
 }
 
-static void pair(gguf_pairs *p, const char *key, lm_gguf_type type) {
-    gguf_put_text(&p->bytes, key, strlen(key));
-    gguf_put(&p->bytes, type, 4);
+static void pair(cv_gguf_pairs *p, const char *key, lm_gguf_type type) {
+    cv_gguf_put_text(&p->bytes, key, strlen(key));
+    cv_gguf_put(&p->bytes, type, 4);
     p->count++;
 }
 
-void gguf_pair_u32(gguf_pairs *p, const char *key, uint32_t v) {
+void cv_gguf_pair_u32(cv_gguf_pairs *p, const char *key, uint32_t v) {
     pair(p, key, LM_GGUF_U32);
-    gguf_put(&p->bytes, v, 4);
+    cv_gguf_put(&p->bytes, v, 4);
 }
 
-void gguf_pair_f32(gguf_pairs *p, const char *key, float v) {
+void cv_gguf_pair_f32(cv_gguf_pairs *p, const char *key, float v) {
     pair(p, key, LM_GGUF_F32);
-    gguf_put(&p->bytes, lm_f32_bits(v), 4);
+    cv_gguf_put(&p->bytes, lm_f32_bits(v), 4);
 }
 
-void gguf_pair_bool(gguf_pairs *p, const char *key, bool v) {
+void cv_gguf_pair_bool(cv_gguf_pairs *p, const char *key, bool v) {
     pair(p, key, LM_GGUF_BOOL);
-    gguf_put(&p->bytes, v, 1);
+    cv_gguf_put(&p->bytes, v, 1);
 }
 
-void gguf_pair_string(gguf_pairs *p, const char *key, const char *v) {
+void cv_gguf_pair_string(cv_gguf_pairs *p, const char *key, const char *v) {
     pair(p, key, LM_GGUF_STRING);
-    gguf_put_text(&p->bytes, v, strlen(v));
+    cv_gguf_put_text(&p->bytes, v, strlen(v));
 }
 
-void gguf_pair_array(gguf_pairs *p, const char *key, lm_gguf_type item, uint64_t count) {
+void cv_gguf_pair_array(cv_gguf_pairs *p, const char *key, lm_gguf_type item, uint64_t count) {
     pair(p, key, LM_GGUF_ARRAY);
-    gguf_put(&p->bytes, item, 4);
-    gguf_put(&p->bytes, count, 8);
+    cv_gguf_put(&p->bytes, item, 4);
+    cv_gguf_put(&p->bytes, count, 8);
 }
 
 /* ---------------------------------------------------------------- what cannot be said */
 
-static lm_status unsupported(const gguf_source *s, const char *key, const char *why, lm_error *err) {
+static lm_status unsupported(const cv_gguf_source *s, const char *key, const char *why, lm_error *err) {
     return lm_fail(err, LM_UNSUPPORTED, "%s: %s: %s", s->config->path, key, why);
 }
 
 /* Windows of attention: upstream's llama and qwen3 compute none, and neither do llama.cpp's. */
-static lm_status check_window(const gguf_source *s, lm_error *err) {
+static lm_status check_window(const cv_gguf_source *s, lm_error *err) {
     const json_t *root = s->config->root, *window = json_object_get(root, "sliding_window");
     const json_t *use = json_object_get(root, "use_sliding_window"), *types = json_object_get(root, "layer_types"), *t;
     size_t i;
@@ -74,7 +74,7 @@ static lm_status check_window(const gguf_source *s, lm_error *err) {
     return LM_OK;
 }
 
-static lm_status check_experts(const gguf_source *s, lm_error *err) {
+static lm_status check_experts(const cv_gguf_source *s, lm_error *err) {
     const lm_hparams *h = &s->h;
     if (h->experts < 1) return unsupported(s, "num_experts", "a qwen3moe GGUF needs experts", err);
     if (!h->norm_topk)
@@ -88,7 +88,7 @@ static lm_status check_experts(const gguf_source *s, lm_error *err) {
     return LM_OK;
 }
 
-lm_status gguf_source_check(gguf_source *s, lm_error *err) {
+lm_status cv_gguf_source_check(cv_gguf_source *s, lm_error *err) {
     static const char *const names[][2] = {{"llama", "llama"}, {"qwen3", "qwen3"}, {"qwen3_moe", "qwen3moe"}};
     s->arch = NULL;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -109,7 +109,7 @@ lm_status gguf_source_check(gguf_source *s, lm_error *err) {
 
 /* ---------------------------------------------------------------- what is said */
 
-void gguf_rope_factors(const lm_hparams *h, float *out) {
+void cv_gguf_rope_factors(const lm_hparams *h, float *out) {
     const double two_pi = 6.283185307179586;
     double low = h->rope_original_positions / h->rope_low_freq, high = h->rope_original_positions / h->rope_high_freq;
     for (int64_t i = 0; i < h->head_dim / 2; i++) {
@@ -124,12 +124,12 @@ void gguf_rope_factors(const lm_hparams *h, float *out) {
 }
 
 /* "llama." + the rest of a key. */
-static const char *key(const gguf_source *s, const char *rest, char *text, size_t size) {
+static const char *key(const cv_gguf_source *s, const char *rest, char *text, size_t size) {
     snprintf(text, size, "%s.%s", s->arch, rest);
     return text;
 }
 
-static void add_architecture(const gguf_source *s, gguf_pairs *p) {
+static void add_architecture(const cv_gguf_source *s, cv_gguf_pairs *p) {
     const lm_hparams *h = &s->h;
     const struct {
         const char *key;
@@ -152,23 +152,24 @@ static void add_architecture(const gguf_source *s, gguf_pairs *p) {
     char name[96];
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (numbers[i].value >= 0)
-            gguf_pair_u32(p, key(s, numbers[i].key, name, sizeof name), (uint32_t)numbers[i].value);
-    gguf_pair_f32(p, key(s, "attention.layer_norm_rms_epsilon", name, sizeof name), (float)h->norm_eps);
-    gguf_pair_f32(p, key(s, "rope.freq_base", name, sizeof name), (float)h->rope_theta);
+            cv_gguf_pair_u32(p, key(s, numbers[i].key, name, sizeof name), (uint32_t)numbers[i].value);
+    cv_gguf_pair_f32(p, key(s, "attention.layer_norm_rms_epsilon", name, sizeof name), (float)h->norm_eps);
+    cv_gguf_pair_f32(p, key(s, "rope.freq_base", name, sizeof name), (float)h->rope_theta);
     if (h->rope_kind == LM_ROPE_LINEAR) {
-        gguf_pair_string(p, key(s, "rope.scaling.type", name, sizeof name), "linear");
-        gguf_pair_f32(p, key(s, "rope.scaling.factor", name, sizeof name), (float)h->rope_factor);
+        cv_gguf_pair_string(p, key(s, "rope.scaling.type", name, sizeof name), "linear");
+        cv_gguf_pair_f32(p, key(s, "rope.scaling.factor", name, sizeof name), (float)h->rope_factor);
     }
 }
 
-lm_status gguf_meta_add(const gguf_source *s, const gguf_plan *plan, const char *name, gguf_pairs *p, lm_error *err) {
-    gguf_pair_string(p, "general.architecture", s->arch);
-    gguf_pair_string(p, "general.type", "model");
-    if (*name) gguf_pair_string(p, "general.name", name);
-    gguf_pair_u32(p, "general.alignment", 32);
-    gguf_pair_u32(p, "general.file_type", (uint32_t)plan->file_type);
-    gguf_pair_u32(p, "general.quantization_version", 2);
+lm_status cv_gguf_meta_add(const cv_gguf_source *s, const cv_gguf_plan *plan, const char *name, cv_gguf_pairs *p,
+                           lm_error *err) {
+    cv_gguf_pair_string(p, "general.architecture", s->arch);
+    cv_gguf_pair_string(p, "general.type", "model");
+    if (*name) cv_gguf_pair_string(p, "general.name", name);
+    cv_gguf_pair_u32(p, "general.alignment", 32);
+    cv_gguf_pair_u32(p, "general.file_type", (uint32_t)plan->file_type);
+    cv_gguf_pair_u32(p, "general.quantization_version", 2);
     add_architecture(s, p);
-    LM_TRY(gguf_vocab_add(s, p, err));
+    LM_TRY(cv_gguf_vocab_add(s, p, err));
     return p->bytes.failed ? lm_fail_nomem(err, p->bytes.length, "the metadata") : LM_OK;
 }

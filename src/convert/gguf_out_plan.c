@@ -12,8 +12,8 @@
 #define ALIGNMENT 32u
 
 typedef struct planner {
-    gguf_plan *plan;
-    const gguf_source *s;
+    cv_gguf_plan *plan;
+    const cv_gguf_source *s;
     cv_sizes sizes;
     bool rotates;   /* the architecture holds rotary rows in pairs */
     uint32_t want;  /* a ggml type */
@@ -63,7 +63,7 @@ static lm_status check_shape(planner *p, const lm_tensor *t, int64_t experts, in
 }
 
 /* The affine parameters that the shapes say; config.json must not contradict them. */
-static lm_status read_affine(planner *p, const char *module, gguf_matrix *m, int64_t experts, int64_t rows,
+static lm_status read_affine(planner *p, const char *module, cv_gguf_matrix *m, int64_t experts, int64_t rows,
                              int64_t columns) {
     const lm_tensor *w = m->weight, *s = m->scales;
     int64_t words = w->n_dims ? w->shape[w->n_dims - 1] : 0, groups = s->n_dims ? s->shape[s->n_dims - 1] : 0;
@@ -88,7 +88,7 @@ static lm_status read_affine(planner *p, const char *module, gguf_matrix *m, int
 }
 
 /* Scales of one byte. The mode is the module's own entry of config.json, else what the shapes say, as mlx-lm has it. */
-static lm_status read_small(planner *p, const char *module, gguf_matrix *m, int64_t experts, int64_t rows,
+static lm_status read_small(planner *p, const char *module, cv_gguf_matrix *m, int64_t experts, int64_t rows,
                             int64_t columns) {
     static const lm_format formats[] = {LM_FORMAT_MXFP4, LM_FORMAT_NVFP4, LM_FORMAT_MXFP8};
     const lm_tensor *w = m->weight, *s = m->scales;
@@ -116,7 +116,7 @@ static lm_status read_small(planner *p, const char *module, gguf_matrix *m, int6
 }
 
 static lm_status find_matrix(planner *p, const char *module, const char *leaf, int64_t experts, int64_t rows,
-                             int64_t columns, gguf_matrix *m) {
+                             int64_t columns, cv_gguf_matrix *m) {
     m->columns = columns ? columns : rows;
     m->weight = take(p, module, leaf);
     if (!m->weight) return lm_fail(p->err, LM_FORMAT, "%s: %.160s.%s: missing", p->s->folder, module, leaf);
@@ -130,7 +130,7 @@ static lm_status find_matrix(planner *p, const char *module, const char *leaf, i
 }
 
 /* Experts lie stacked (as MLX has them) or one by one (as Hugging Face has them). */
-static lm_status find_experts(planner *p, const cv_tensor *r, int64_t layer, gguf_out_tensor *t) {
+static lm_status find_experts(planner *p, const cv_tensor *r, int64_t layer, cv_gguf_out_tensor *t) {
     const char *expert = cv_tensor_expert(r);
     char module[256], name[300];
     int64_t experts = p->sizes.experts, rows = cv_size(&p->sizes, r->rows), columns = cv_size(&p->sizes, r->columns);
@@ -165,25 +165,25 @@ static bool f16_exact(float f) {
     return lm_f32_bits(lm_f16_to_f32(lm_f32_to_f16(f))) == lm_f32_bits(f);
 }
 
-static scales_facts look(const gguf_out_tensor *t) {
+static scales_facts look(const cv_gguf_out_tensor *t) {
     scales_facts f = {true, true, true, t->part[0].bits, true, true, t->part[0].weight->dtype};
     for (int64_t i = 0; i < t->n_parts; i++) {
-        const gguf_matrix *m = &t->part[i];
+        const cv_gguf_matrix *m = &t->part[i];
         f.affine = f.affine && m->bits && m->bits == f.bits;
         f.plain = f.plain && !m->bits && !m->small && m->weight->dtype == f.dtype;
         f.small = f.small && m->small;
     }
     for (int64_t i = 0; f.affine && i < t->n_parts; i++) {
-        const gguf_matrix *m = &t->part[i];
+        const cv_gguf_matrix *m = &t->part[i];
         float middle = -(float)(1 << (f.bits - 1));
         int64_t n = (int64_t)(m->scales->bytes / lm_dtype_bytes(m->scales->dtype));
         for (int64_t k = 0; k < n && (f.centred || f.exact); k++) {
-            float s = gguf_float_at(m->scales, k), b = gguf_float_at(m->biases, k);
+            float s = cv_gguf_float_at(m->scales, k), b = cv_gguf_float_at(m->biases, k);
             f.centred = f.centred && b == middle * s;
             f.exact = f.exact && f16_exact(s);
         }
         if (f.centred) continue; /* the bias is not stored */
-        for (int64_t k = 0; k < n && f.exact; k++) f.exact = f16_exact(gguf_float_at(m->biases, k));
+        for (int64_t k = 0; k < n && f.exact; k++) f.exact = f16_exact(cv_gguf_float_at(m->biases, k));
     }
     return f;
 }
@@ -203,7 +203,7 @@ static bool keeps_codes(const scales_facts *f, uint32_t type) {
     return f->centred && ((type == LM_GGML_Q4_0 && f->bits == 4) || (type == LM_GGML_Q8_0 && f->bits == 8));
 }
 
-static void choose_type(const planner *p, const cv_tensor *r, gguf_out_tensor *t) {
+static void choose_type(const planner *p, const cv_tensor *r, cv_gguf_out_tensor *t) {
     scales_facts f = look(t);
     bool head = r->flags & CV_HEAD || (r->rows == 'v' && p->s->h.tied);
     t->type = p->automatic ? natural_type(&f) : p->want;
@@ -225,25 +225,25 @@ static void choose_type(const planner *p, const cv_tensor *r, gguf_out_tensor *t
 
 /* ---------------------------------------------------------------- the list */
 
-static lm_status add(planner *p, gguf_out_tensor *t, const char *name) {
-    gguf_plan *plan = p->plan;
+static lm_status add(planner *p, cv_gguf_out_tensor *t, const char *name) {
+    cv_gguf_plan *plan = p->plan;
     if (plan->n_tensors == plan->capacity) {
         size_t capacity = plan->capacity ? 2 * plan->capacity : 64;
-        gguf_out_tensor *grown = realloc(plan->tensors, capacity * sizeof *grown);
+        cv_gguf_out_tensor *grown = realloc(plan->tensors, capacity * sizeof *grown);
         if (!grown) return lm_fail_nomem(p->err, capacity * sizeof *grown, "the list of tensors");
         plan->tensors = grown;
         plan->capacity = capacity;
     }
     t->name = strdup(name);
     if (!t->name) return lm_fail_nomem(p->err, strlen(name), "a name");
-    t->bytes = (uint64_t)gguf_row_bytes(t->type, t->shape[0]) * (uint64_t)t->shape[1] * (uint64_t)t->shape[2];
+    t->bytes = (uint64_t)cv_gguf_row_bytes(t->type, t->shape[0]) * (uint64_t)t->shape[1] * (uint64_t)t->shape[2];
     t->offset = plan->bytes;
     plan->bytes += (t->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     plan->tensors[plan->n_tensors++] = *t;
     return LM_OK;
 }
 
-static lm_status fill(planner *p, const cv_tensor *r, int64_t layer, gguf_out_tensor *t) {
+static lm_status fill(planner *p, const cv_tensor *r, int64_t layer, cv_gguf_out_tensor *t) {
     char module[256];
     int64_t rows = cv_size(&p->sizes, r->rows), columns = cv_size(&p->sizes, r->columns);
     t->n_dims = r->columns ? r->flags & CV_STACK ? 3 : 2 : 1;
@@ -267,9 +267,9 @@ static lm_status fill(planner *p, const cv_tensor *r, int64_t layer, gguf_out_te
 static lm_status add_tensor(void *user, const cv_tensor *r, int64_t layer, lm_error *err) {
     planner *p = user;
     char name[96];
-    gguf_out_tensor t = {.name = NULL};
+    cv_gguf_out_tensor t = {.name = NULL};
     (void)err; /* the planner's own */
-    /* gguf_source_check refused layers of both kinds in one model */
+    /* cv_gguf_source_check refused layers of both kinds in one model */
     if (!cv_tensor_applies(r, &p->sizes, p->sizes.experts > 0)) return LM_OK;
     cv_tensor_gguf(r, layer, name, sizeof name);
     lm_status s = fill(p, r, layer, &t);
@@ -281,21 +281,18 @@ static lm_status add_tensor(void *user, const cv_tensor *r, int64_t layer, lm_er
 static lm_status add_rope_factors(planner *p) {
     const lm_hparams *h = &p->s->h;
     if (h->rope_kind != LM_ROPE_LLAMA3) return LM_OK;
-    gguf_out_tensor t = {.n_dims = 1, .shape = {h->head_dim / 2, 1, 1}, .type = LM_GGML_F32, .how = HOW_VALUES};
+    cv_gguf_out_tensor t = {.n_dims = 1, .shape = {h->head_dim / 2, 1, 1}, .type = LM_GGML_F32, .how = HOW_VALUES};
     t.values = calloc((size_t)h->head_dim, sizeof *t.values);
     if (!t.values) return lm_fail_nomem(p->err, (size_t)h->head_dim * sizeof *t.values, "rope_freqs.weight");
-    gguf_rope_factors(h, t.values);
+    cv_gguf_rope_factors(h, t.values);
     t.exact = true;
     lm_status s = add(p, &t, "rope_freqs.weight");
     if (s != LM_OK) free(t.values), free(t.name);
     return s;
 }
 
-static bool ignored(const gguf_source *s, const char *name) {
-    const lm_arch *arch = lm_arch_find(s->config->model_type);
-    for (const char *const *part = arch->ignored; *part; part++)
-        if (strstr(name, *part)) return true;
-    return s->h.tied && !strncmp(name, "lm_head.", 8);
+static bool ignored(const cv_gguf_source *s, const char *name) {
+    return lm_arch_ignores(lm_arch_find(s->config->model_type), name) || (s->h.tied && !strncmp(name, "lm_head.", 8));
 }
 
 static lm_status check_unused(const planner *p) {
@@ -317,7 +314,7 @@ static lm_status add_all(planner *p) {
 }
 
 /* general.file_type says what most of the weights are. */
-static int file_type(const gguf_plan *plan) {
+static int file_type(const cv_gguf_plan *plan) {
     static const struct {
         uint32_t type;
         int number;
@@ -328,7 +325,7 @@ static int file_type(const gguf_plan *plan) {
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         int64_t n = 0;
         for (size_t i = 0; i < plan->n_tensors; i++) {
-            const gguf_out_tensor *t = &plan->tensors[i];
+            const cv_gguf_out_tensor *t = &plan->tensors[i];
             if (t->type == kinds[k].type && t->n_dims > 1) n += t->shape[0] * t->shape[1] * t->shape[2];
         }
         if (n > most) most = n, best = kinds[k].number;
@@ -336,7 +333,7 @@ static int file_type(const gguf_plan *plan) {
     return best;
 }
 
-lm_status gguf_plan_make(const gguf_source *s, lm_gguf_out_type type, gguf_plan *out, lm_error *err) {
+lm_status cv_gguf_plan_make(const cv_gguf_source *s, lm_gguf_out_type type, cv_gguf_plan *out, lm_error *err) {
     static const uint32_t types[] = {
         [LM_GGUF_OUT_AUTO] = LM_GGML_F32,  [LM_GGUF_OUT_F16] = LM_GGML_F16,   [LM_GGUF_OUT_BF16] = LM_GGML_BF16,
         [LM_GGUF_OUT_Q8_0] = LM_GGML_Q8_0, [LM_GGUF_OUT_Q4_0] = LM_GGML_Q4_0, [LM_GGUF_OUT_Q4_1] = LM_GGML_Q4_1};
@@ -364,11 +361,11 @@ lm_status gguf_plan_make(const gguf_source *s, lm_gguf_out_type type, gguf_plan 
     lm_status status = p.used ? add_all(&p) : lm_fail_nomem(err, n, s->folder);
     free(p.used);
     out->file_type = file_type(out);
-    if (status != LM_OK) gguf_plan_free(out);
+    if (status != LM_OK) cv_gguf_plan_free(out);
     return status;
 }
 
-void gguf_plan_free(gguf_plan *plan) {
+void cv_gguf_plan_free(cv_gguf_plan *plan) {
     for (size_t i = 0; i < plan->n_tensors; i++) {
         free(plan->tensors[i].name);
         free(plan->tensors[i].part);
@@ -378,7 +375,7 @@ void gguf_plan_free(gguf_plan *plan) {
     memset(plan, 0, sizeof *plan);
 }
 
-int64_t gguf_source_row(const gguf_out_tensor *t, int64_t row) {
+int64_t cv_gguf_source_row(const cv_gguf_out_tensor *t, int64_t row) {
     if (!t->heads) return row;
     int64_t rows = t->n_dims == 1 ? t->shape[0] : t->shape[1];
     int64_t dim = rows / t->heads, head = row / dim, r = row % dim;

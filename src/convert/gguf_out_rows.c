@@ -10,13 +10,13 @@
 
 #define BLOCK 32
 
-size_t gguf_row_bytes(uint32_t type, int64_t columns) {
+size_t cv_gguf_row_bytes(uint32_t type, int64_t columns) {
     int block = 1, bytes = 1;
     lm_ggml_type(type, &block, &bytes);
     return (size_t)(columns / block) * (size_t)bytes;
 }
 
-float gguf_float_at(const lm_tensor *t, int64_t i) {
+float cv_gguf_float_at(const lm_tensor *t, int64_t i) {
     const uint8_t *p = t->data;
     switch (t->dtype) {
     case LM_DTYPE_F16: return lm_f16_to_f32(lm_load_u16(p + 2 * i));
@@ -48,12 +48,12 @@ static unsigned code_at(const uint8_t *row, int bits, int64_t i) {
     return (v >> shift) & ((1u << bits) - 1);
 }
 
-static const uint8_t *code_row(const gguf_matrix *m, int64_t row) {
+static const uint8_t *code_row(const cv_gguf_matrix *m, int64_t row) {
     return (const uint8_t *)m->weight->data + row * (m->columns * m->bits / 8);
 }
 
 /* mxfp4, nvfp4, mxfp8: the engine's own definition of the format. */
-static void row_small(const gguf_matrix *m, int64_t row, float *to) {
+static void row_small(const cv_gguf_matrix *m, int64_t row, float *to) {
     lm_weight w = {.data = m->weight->data,
                    .scales = m->scales->data,
                    .n = row + 1, /* a stack of experts is one tall matrix */
@@ -65,19 +65,20 @@ static void row_small(const gguf_matrix *m, int64_t row, float *to) {
     lm_weight_row(&w, row, to);
 }
 
-void gguf_row_float(const gguf_matrix *m, int64_t row, float *to) {
+void cv_gguf_row_float(const cv_gguf_matrix *m, int64_t row, float *to) {
     if (m->small) {
         row_small(m, row, to);
         return;
     }
     if (!m->bits) {
-        for (int64_t i = 0; i < m->columns; i++) to[i] = gguf_float_at(m->weight, row * m->columns + i);
+        for (int64_t i = 0; i < m->columns; i++) to[i] = cv_gguf_float_at(m->weight, row * m->columns + i);
         return;
     }
     const uint8_t *codes = code_row(m, row);
     int64_t groups = m->columns / m->group;
     for (int64_t g = 0; g < groups; g++) {
-        float scale = gguf_float_at(m->scales, row * groups + g), bias = gguf_float_at(m->biases, row * groups + g);
+        float scale = cv_gguf_float_at(m->scales, row * groups + g),
+              bias = cv_gguf_float_at(m->biases, row * groups + g);
         for (int64_t i = g * m->group; i < (g + 1) * m->group; i++)
             to[i] = scale * (float)code_at(codes, m->bits, i) + bias;
     }
@@ -137,7 +138,7 @@ static bool encode_block(uint32_t type, const float *x, uint8_t *to) {
     return type == LM_GGML_Q8_0 ? encode_q8_0(x, to) : type == LM_GGML_Q4_0 ? encode_q4_0(x, to) : encode_q4_1(x, to);
 }
 
-bool gguf_encode(uint32_t type, const float *from, int64_t n, uint8_t *to) {
+bool cv_gguf_encode(uint32_t type, const float *from, int64_t n, uint8_t *to) {
     bool ok = true;
     if (type == LM_GGML_F32) {
         memcpy(to, from, (size_t)n * 4);
@@ -153,7 +154,7 @@ bool gguf_encode(uint32_t type, const float *from, int64_t n, uint8_t *to) {
         }
         return ok;
     }
-    size_t bytes = gguf_row_bytes(type, BLOCK);
+    size_t bytes = cv_gguf_row_bytes(type, BLOCK);
     for (int64_t i = 0; i < n; i += BLOCK, to += bytes) ok = encode_block(type, from + i, to) && ok;
     return ok;
 }
@@ -166,16 +167,16 @@ static void pack_nibbles(const uint8_t *codes, int bits, int64_t first, uint8_t 
         to[i] = (uint8_t)(code_at(codes, bits, first + i) | code_at(codes, bits, first + i + BLOCK / 2) << 4);
 }
 
-bool gguf_row_codes(const gguf_matrix *m, uint32_t type, int64_t row, uint8_t *to) {
+bool cv_gguf_row_codes(const cv_gguf_matrix *m, uint32_t type, int64_t row, uint8_t *to) {
     const uint8_t *codes = code_row(m, row);
     int64_t groups = m->columns / m->group;
     bool ok = true;
     for (int64_t i = 0; i < m->columns; i += BLOCK) {
         int64_t g = row * groups + i / m->group; /* a wider group gives its scale to each of its blocks */
-        ok = put_f16(to, gguf_float_at(m->scales, g)) && ok;
+        ok = put_f16(to, cv_gguf_float_at(m->scales, g)) && ok;
         to += 2;
         if (type == LM_GGML_Q4_1) {
-            ok = put_f16(to, gguf_float_at(m->biases, g)) && ok;
+            ok = put_f16(to, cv_gguf_float_at(m->biases, g)) && ok;
             to += 2;
         }
         if (type == LM_GGML_Q8_0) {

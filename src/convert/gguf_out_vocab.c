@@ -30,7 +30,7 @@ typedef struct token {
 } token;
 
 typedef struct vocab {
-    const gguf_source *source;
+    const cv_gguf_source *source;
     char *path;            /* of tokenizer.json */
     json_t *root, *config; /* config: tokenizer_config.json, NULL if there is none */
     lm_tokenizer *tokenizer;
@@ -151,32 +151,32 @@ static lm_status read_tokens(vocab *v) {
     return LM_OK;
 }
 
-static void add_tokens(const vocab *v, gguf_pairs *p) {
-    gguf_pair_array(p, "tokenizer.ggml.tokens", LM_GGUF_STRING, v->n);
+static void add_tokens(const vocab *v, cv_gguf_pairs *p) {
+    cv_gguf_pair_array(p, "tokenizer.ggml.tokens", LM_GGUF_STRING, v->n);
     for (size_t i = 0; i < v->n; i++) {
         char filler[32];
         const token *t = &v->tokens[i];
         snprintf(filler, sizeof filler, "[PAD%zu]", i); /* embeddings that no token has */
-        gguf_put_text(&p->bytes, t->type ? t->text : filler, t->type ? t->length : strlen(filler));
+        cv_gguf_put_text(&p->bytes, t->type ? t->text : filler, t->type ? t->length : strlen(filler));
     }
-    gguf_pair_array(p, "tokenizer.ggml.token_type", LM_GGUF_I32, v->n);
+    cv_gguf_pair_array(p, "tokenizer.ggml.token_type", LM_GGUF_I32, v->n);
     for (size_t i = 0; i < v->n; i++)
-        gguf_put(&p->bytes, v->tokens[i].type ? (uint64_t)v->tokens[i].type : TOKEN_UNUSED, 4);
+        cv_gguf_put(&p->bytes, v->tokens[i].type ? (uint64_t)v->tokens[i].type : TOKEN_UNUSED, 4);
 }
 
 /* "left right": as text, or as a pair. */
-static lm_status add_merges(const vocab *v, gguf_pairs *p) {
+static lm_status add_merges(const vocab *v, cv_gguf_pairs *p) {
     const json_t *list = json_object_get(json_object_get(v->root, "model"), "merges"), *item;
     size_t i;
     if (!json_is_array(list)) return lm_fail(v->err, LM_FORMAT, "%s: model.merges: expected a list", v->path);
-    gguf_pair_array(p, "tokenizer.ggml.merges", LM_GGUF_STRING, json_array_size(list));
+    cv_gguf_pair_array(p, "tokenizer.ggml.merges", LM_GGUF_STRING, json_array_size(list));
     json_array_foreach(list, i, item) {
         const char *text = json_string_value(item), *left = json_string_value(json_array_get(item, 0)),
                    *right = json_string_value(json_array_get(item, 1));
         if (text && strchr(text, ' ')) {
-            gguf_put_text(&p->bytes, text, strlen(text));
+            cv_gguf_put_text(&p->bytes, text, strlen(text));
         } else if (json_array_size(item) == 2 && left && right && !strchr(left, ' ') && !strchr(right, ' ')) {
-            gguf_put(&p->bytes, strlen(left) + strlen(right) + 1, 8);
+            cv_gguf_put(&p->bytes, strlen(left) + strlen(right) + 1, 8);
             lm_buf_adds(&p->bytes, left);
             lm_buf_addc(&p->bytes, ' ');
             lm_buf_adds(&p->bytes, right);
@@ -248,7 +248,7 @@ static bool named(const token *t, const char *name) {
 }
 
 /* Further stop ids: a GGUF has two more places. The ends of text are left out, which llama.cpp finds by their names. */
-static void add_stops(const vocab *v, gguf_pairs *p) {
+static void add_stops(const vocab *v, cv_gguf_pairs *p) {
     const lm_config *c = v->source->config;
     bool turn = false, message = false;
     for (size_t i = 0; i < c->n_eos_ids; i++) {
@@ -258,12 +258,12 @@ static void add_stops(const vocab *v, gguf_pairs *p) {
         if (named(t, "<|endoftext|>") || named(t, "<|end_of_text|>")) continue;
         bool is_message = named(t, "<|eom_id|>") || turn;
         if (is_message ? message : turn) continue;
-        gguf_pair_u32(p, is_message ? "tokenizer.ggml.eom_token_id" : "tokenizer.ggml.eot_token_id", (uint32_t)id);
+        cv_gguf_pair_u32(p, is_message ? "tokenizer.ggml.eom_token_id" : "tokenizer.ggml.eot_token_id", (uint32_t)id);
         *(is_message ? &message : &turn) = true;
     }
 }
 
-static void add_specials(const vocab *v, gguf_pairs *p) {
+static void add_specials(const vocab *v, cv_gguf_pairs *p) {
     const struct {
         const char *key;
         int64_t id;
@@ -272,12 +272,12 @@ static void add_specials(const vocab *v, gguf_pairs *p) {
                {"tokenizer.ggml.padding_token_id", v->pad},
                {"tokenizer.ggml.unknown_token_id", v->unk}};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
-        if (ids[i].id >= 0) gguf_pair_u32(p, ids[i].key, (uint32_t)ids[i].id);
+        if (ids[i].id >= 0) cv_gguf_pair_u32(p, ids[i].key, (uint32_t)ids[i].id);
     add_stops(v, p);
-    gguf_pair_bool(p, "tokenizer.ggml.add_bos_token", v->add_bos);
-    if (v->add_eos) gguf_pair_bool(p, "tokenizer.ggml.add_eos_token", true);
+    cv_gguf_pair_bool(p, "tokenizer.ggml.add_bos_token", v->add_bos);
+    if (v->add_eos) cv_gguf_pair_bool(p, "tokenizer.ggml.add_eos_token", true);
     const char *chat = lm_tokenizer_chat_template(v->tokenizer);
-    if (chat) gguf_pair_string(p, "tokenizer.chat_template", chat);
+    if (chat) cv_gguf_pair_string(p, "tokenizer.chat_template", chat);
 }
 
 /* ---------------------------------------------------------------- all of it */
@@ -292,7 +292,7 @@ static lm_status open_files(vocab *v) {
     return s;
 }
 
-static lm_status add_all(vocab *v, gguf_pairs *p) {
+static lm_status add_all(vocab *v, cv_gguf_pairs *p) {
     const struct pre *pre;
     LM_TRY(open_files(v));
     LM_TRY(read_tokens(v));
@@ -300,15 +300,15 @@ static lm_status add_all(vocab *v, gguf_pairs *p) {
     LM_TRY(lm_tokenizer_open(v->source->folder, &v->tokenizer, v->err));
     read_specials(v);
     LM_TRY(read_processor(v, json_object_get(v->root, "post_processor"), false));
-    gguf_pair_string(p, "tokenizer.ggml.model", "gpt2");
-    gguf_pair_string(p, "tokenizer.ggml.pre", pre->name);
+    cv_gguf_pair_string(p, "tokenizer.ggml.model", "gpt2");
+    cv_gguf_pair_string(p, "tokenizer.ggml.pre", pre->name);
     add_tokens(v, p);
     LM_TRY(add_merges(v, p));
     add_specials(v, p);
     return LM_OK;
 }
 
-lm_status gguf_vocab_add(const gguf_source *s, gguf_pairs *p, lm_error *err) {
+lm_status cv_gguf_vocab_add(const cv_gguf_source *s, cv_gguf_pairs *p, lm_error *err) {
     vocab v = {.source = s, .err = err};
     lm_status status = add_all(&v, p);
     lm_tokenizer_close(v.tokenizer);

@@ -10,7 +10,7 @@
 
 #define PI 3.14159265358979323846
 
-double convert_shortest(float f) {
+double cv_shortest(float f) {
     char text[40];
     for (int digits = 1; digits <= 9; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, (double)f);
@@ -30,7 +30,7 @@ static lm_status check_architecture(const lm_gguf *g, lm_error *err) {
     return ok ? LM_OK : LM_UNSUPPORTED;
 }
 
-static lm_status read_sizes(const lm_gguf *g, llama_params *p, lm_error *err) {
+static lm_status read_sizes(const lm_gguf *g, cv_llama_params *p, lm_error *err) {
     const int64_t big = (int64_t)1 << 24;
     int64_t value_length, rotated, experts;
     LM_TRY(lm_gguf_int(g, "llama.block_count", true, 0, 1, 4096, &p->layers, err));
@@ -57,7 +57,7 @@ static lm_status read_sizes(const lm_gguf *g, llama_params *p, lm_error *err) {
 
 /* Llama 3's frequency scaling is stored as divisors, one per pair; true if they are what `factor` gives with the
  * parameters that every published model uses: low 1, high 4, 8192 positions. */
-static bool is_llama3(const llama_params *p, const float *divisors, float factor) {
+static bool is_llama3(const cv_llama_params *p, const float *divisors, float factor) {
     int64_t n = p->head_dim / 2;
     for (int64_t i = 0; i < n; i++) {
         double frequency = pow((double)p->rope_theta, -2.0 * (double)i / (double)p->head_dim);
@@ -71,7 +71,7 @@ static bool is_llama3(const llama_params *p, const float *divisors, float factor
     return true;
 }
 
-static lm_status read_rope_freqs(const lm_gguf *g, llama_params *p, lm_error *err) {
+static lm_status read_rope_freqs(const lm_gguf *g, cv_llama_params *p, lm_error *err) {
     const lm_gguf_tensor *t = lm_gguf_find_tensor(g, "rope_freqs.weight");
     if (!t) return LM_OK;
     if (t->type != LM_GGML_F32 || t->n_dims != 1 || t->shape[0] != p->head_dim / 2)
@@ -94,7 +94,7 @@ static lm_status read_rope_freqs(const lm_gguf *g, llama_params *p, lm_error *er
     return LM_OK;
 }
 
-static lm_status read_rope(const lm_gguf *g, llama_params *p, lm_error *err) {
+static lm_status read_rope(const lm_gguf *g, cv_llama_params *p, lm_error *err) {
     char *type;
     float old_linear;
     LM_TRY(lm_gguf_float(g, "llama.rope.freq_base", false, 10000.0f, &p->rope_theta, err));
@@ -113,7 +113,7 @@ static lm_status read_rope(const lm_gguf *g, llama_params *p, lm_error *err) {
     return read_rope_freqs(g, p, err);
 }
 
-static lm_status read_token_ids(const lm_gguf *g, llama_params *p, lm_error *err) {
+static lm_status read_token_ids(const lm_gguf *g, cv_llama_params *p, lm_error *err) {
     static const char *const ends[LM_CONVERT_MAX_EOS] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                                          "tokenizer.ggml.eom_token_id"};
     const int64_t max = p->vocab - 1;
@@ -130,7 +130,7 @@ static lm_status read_token_ids(const lm_gguf *g, llama_params *p, lm_error *err
     return LM_OK;
 }
 
-lm_status llama_params_read(const lm_gguf *g, llama_params *out, lm_error *err) {
+lm_status cv_llama_params_read(const lm_gguf *g, cv_llama_params *out, lm_error *err) {
     memset(out, 0, sizeof *out);
     LM_TRY(check_architecture(g, err));
     LM_TRY(read_sizes(g, out, err));
@@ -147,7 +147,7 @@ lm_status llama_params_read(const lm_gguf *g, llama_params *out, lm_error *err) 
 
 /* ---------------------------------------------------------------- writing */
 
-lm_status convert_write_json(const char *folder, const char *name, json_t *value, size_t indent, lm_error *err) {
+lm_status cv_write_json(const char *folder, const char *name, json_t *value, size_t indent, lm_error *err) {
     char *path = lm_fs_join(folder, name);
     /* every float here came from a float32: nine digits say it all */
     char *text = value ? json_dumps(value, JSON_INDENT(indent) | JSON_REAL_PRECISION(9)) : NULL;
@@ -163,7 +163,7 @@ static json_t *entry(int bits) {
     return json_pack("{s:i, s:i, s:s}", "group_size", 32, "bits", bits, "mode", "affine");
 }
 
-static json_t *quantization(const convert_plan *plan) {
+static json_t *quantization(const cv_llama_plan *plan) {
     json_t *table = entry(plan->default_bits);
     for (size_t i = 0; table && i < plan->n_modules; i++)
         if (plan->modules[i].bits != plan->default_bits &&
@@ -174,8 +174,8 @@ static json_t *quantization(const convert_plan *plan) {
     return table;
 }
 
-static json_t *rope_scaling(const llama_params *p) {
-    double factor = convert_shortest(p->rope_factor);
+static json_t *rope_scaling(const cv_llama_params *p) {
+    double factor = cv_shortest(p->rope_factor);
     switch (p->rope) {
     case ROPE_LINEAR: return json_pack("{s:f, s:s, s:s}", "factor", factor, "rope_type", "linear", "type", "linear");
     case ROPE_LLAMA3:
@@ -185,7 +185,7 @@ static json_t *rope_scaling(const llama_params *p) {
     }
 }
 
-static json_t *eos_ids(const llama_params *p) {
+static json_t *eos_ids(const cv_llama_params *p) {
     if (p->n_eos == 1) return json_integer(p->eos[0]);
     json_t *list = json_array();
     for (int i = 0; i < p->n_eos; i++) json_array_append_new(list, json_integer(p->eos[i]));
@@ -197,7 +197,7 @@ static const char *torch_name(lm_dtype dtype) {
 }
 
 /* Keys in alphabetical order, as upstream writes them. A failed insertion shows as a missing key: `ok`. */
-static json_t *config(const llama_params *p, const convert_plan *plan) {
+static json_t *config(const cv_llama_params *p, const cv_llama_plan *plan) {
     json_t *c = json_object();
     bool ok = c != NULL;
 #define SET(key, value) ok = !json_object_set_new(c, key, value) && ok
@@ -218,9 +218,9 @@ static json_t *config(const llama_params *p, const convert_plan *plan) {
     if (p->pad >= 0) SET("pad_token_id", json_integer(p->pad));
     if (plan->default_bits) SET("quantization", quantization(plan));
     if (plan->default_bits) SET("quantization_config", quantization(plan));
-    SET("rms_norm_eps", json_real(convert_shortest(p->eps)));
+    SET("rms_norm_eps", json_real(cv_shortest(p->eps)));
     SET("rope_scaling", rope_scaling(p));
-    SET("rope_theta", json_real(convert_shortest(p->rope_theta)));
+    SET("rope_theta", json_real(cv_shortest(p->rope_theta)));
     SET("tie_word_embeddings", json_boolean(p->tied));
     SET("torch_dtype", json_string(torch_name(plan->main)));
     SET("vocab_size", json_integer(p->vocab));
@@ -230,7 +230,8 @@ static json_t *config(const llama_params *p, const convert_plan *plan) {
     return NULL;
 }
 
-lm_status llama_configs_write(const llama_params *p, const convert_plan *plan, const char *folder, lm_error *err) {
+lm_status cv_llama_configs_write(const cv_llama_params *p, const cv_llama_plan *plan, const char *folder,
+                                 lm_error *err) {
     json_t *generation = json_pack("{s:b}", "_from_model_config", 1);
     bool ok = generation != NULL;
     if (p->bos >= 0) ok = !json_object_set_new(generation, "bos_token_id", json_integer(p->bos)) && ok;
@@ -240,6 +241,6 @@ lm_status llama_configs_write(const llama_params *p, const convert_plan *plan, c
         json_decref(generation);
         generation = NULL;
     }
-    LM_TRY(convert_write_json(folder, "generation_config.json", generation, 2, err));
-    return convert_write_json(folder, "config.json", config(p, plan), 4, err);
+    LM_TRY(cv_write_json(folder, "generation_config.json", generation, 2, err));
+    return cv_write_json(folder, "config.json", config(p, plan), 4, err);
 }

@@ -138,7 +138,7 @@ static lm_status append(const cv_partial *p, const char *text, size_t length, lm
 lm_status cv_partial_mark(cv_partial *p, const cv_plan *plan, int shard, lm_error *err) {
     char line[32];
     (void)plan;
-    LM_TRY(folder_sync(p->folder, err)); /* the shard's name before the line that counts on it */
+    LM_TRY(cv_folder_sync(p->folder, err)); /* the shard's name before the line that counts on it */
     p->done[shard] = true;
     return append(p, line, (size_t)snprintf(line, sizeof line, "shard %d\n", shard + 1), err);
 }
@@ -223,13 +223,13 @@ lm_status cv_partial_open(const cv_plan *plan, const char *target, cv_partial *p
     p->journal = p->folder ? lm_fs_join(p->folder, JOURNAL) : NULL;
     p->done = calloc((size_t)plan->n_shards + 1, sizeof *p->done);
     lm_status s = p->target && p->journal && p->done ? LM_OK : lm_fail_nomem(err, strlen(target), target);
-    if (s == LM_OK) s = folder_make_parents(p->target, &p->made, err);
+    if (s == LM_OK) s = cv_folder_make_parents(p->target, &p->made, err);
     if (s == LM_OK) s = lock_journal(p, err);
     if (s == LM_OK) s = begin(p, plan, err);
     if (s != LM_OK) { /* what is there belongs to another conversion, or can't be written */
         if (p->target && p->made) {
-            folder_remove(p->folder);
-            folder_remove_parents(p->target, p->made);
+            cv_folder_remove(p->folder);
+            cv_folder_remove_parents(p->target, p->made);
         }
         release(p);
     }
@@ -238,7 +238,7 @@ lm_status cv_partial_open(const cv_plan *plan, const char *target, cv_partial *p
 
 lm_status cv_partial_publish(cv_partial *p, lm_error *err) {
     if (unlink(p->journal)) return lm_fail(err, LM_IO, "%s: cannot remove: %s", p->journal, strerror(errno));
-    LM_TRY(folder_publish(p->folder, p->target, err));
+    LM_TRY(cv_folder_publish(p->folder, p->target, err));
     release(p);
     return LM_OK;
 }
@@ -247,8 +247,8 @@ void cv_partial_abandon(cv_partial *p, bool keep) {
     bool any = false;
     for (size_t i = 0; p->done && keep && p->done[i]; i++) any = true;
     if (!any) {
-        folder_remove(p->folder);
-        folder_remove_parents(p->target, p->made);
+        cv_folder_remove(p->folder);
+        cv_folder_remove_parents(p->target, p->made);
     }
     release(p);
 }

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/types.h"
+#include "convert/names.h"
 #include "format/checkpoint.h"
 #include "format/config.h"
 #include "format/st_write.h"
@@ -16,12 +17,11 @@
 
 /* ---------------------------------------------------------------- families.c */
 
-/** Sizes that shapes are made of. */
+/** What a config says about the tensors: their sizes, and which layers have experts. */
 typedef struct cv_dims {
-    int64_t hidden, layers, ffn, heads, kv_heads, head_dim, vocab;
-    int64_t experts, moe_ffn, sparse_step;
+    cv_sizes sizes;
+    int64_t layers, sparse_step;
     bool *dense; /* [layers] or NULL: layers without experts by mlp_only_layers */
-    bool tied, attention_bias, mlp_bias;
 } cv_dims;
 
 struct cv_family;

@@ -62,7 +62,7 @@ static float bias_factor(uint32_t type) {
 }
 
 /* The smallest type that holds all scales and biases: float16, or float32 where a bias overflows. */
-static lm_status scale_dtype(const convert_plan *plan, const lm_gguf_tensor *t, lm_dtype *out, lm_error *err) {
+static lm_status scale_dtype(const cv_llama_plan *plan, const lm_gguf_tensor *t, lm_dtype *out, lm_error *err) {
     uint64_t step = (uint64_t)block_bytes(t->type);
     *out = LM_DTYPE_F16;
     for (uint64_t at = 0; at < t->bytes; at += step) {
@@ -76,7 +76,7 @@ static lm_status scale_dtype(const convert_plan *plan, const lm_gguf_tensor *t, 
     return LM_OK;
 }
 
-static lm_status add_tensor(convert_plan *plan, const out_tensor *t, const char *name, lm_error *err) {
+static lm_status add_tensor(cv_llama_plan *plan, const out_tensor *t, const char *name, lm_error *err) {
     if (plan->n_tensors == plan->capacity) {
         size_t capacity = plan->capacity ? 2 * plan->capacity : 64;
         out_tensor *grown = realloc(plan->tensors, capacity * sizeof *grown);
@@ -98,7 +98,7 @@ static lm_status add_tensor(convert_plan *plan, const out_tensor *t, const char 
 }
 
 /* Words, scales and biases of a quantized matrix. */
-static lm_status add_quantized(convert_plan *plan, out_tensor t, const char *path, lm_error *err) {
+static lm_status add_quantized(cv_llama_plan *plan, out_tensor t, const char *path, lm_error *err) {
     static const char *const leaves[] = {"weight", "scales", "biases"};
     char name[256];
     int bits = quantized_bits(t.source->type);
@@ -120,8 +120,8 @@ static lm_status add_quantized(convert_plan *plan, out_tensor t, const char *pat
     return LM_OK;
 }
 
-static lm_status check_shape(const convert_plan *plan, const lm_gguf_tensor *t, int64_t rows, int64_t columns, int dims,
-                             lm_error *err) {
+static lm_status check_shape(const cv_llama_plan *plan, const lm_gguf_tensor *t, int64_t rows, int64_t columns,
+                             int dims, lm_error *err) {
     int64_t found_rows = dims == 2 ? t->shape[1] : t->shape[0], found_columns = dims == 2 ? t->shape[0] : 1;
     if (t->n_dims != dims || found_rows != rows || found_columns != columns)
         return lm_fail(err, LM_FORMAT, "%s: %.160s: expected shape [%lld, %lld], found %d dimensions, [%lld, %lld]",
@@ -130,7 +130,7 @@ static lm_status check_shape(const convert_plan *plan, const lm_gguf_tensor *t, 
     return LM_OK;
 }
 
-static lm_status plan_tensor(convert_plan *plan, const cv_sizes *sizes, const cv_tensor *r, const lm_gguf_tensor *t,
+static lm_status plan_tensor(cv_llama_plan *plan, const cv_sizes *sizes, const cv_tensor *r, const lm_gguf_tensor *t,
                              const char *path, lm_error *err) {
     char name[256];
     out_tensor out = {.source = t, .n_dims = r->columns ? 2 : 1};
@@ -155,7 +155,7 @@ static lm_status plan_tensor(convert_plan *plan, const cv_sizes *sizes, const cv
 }
 
 typedef struct planner {
-    convert_plan *plan;
+    cv_llama_plan *plan;
     cv_sizes sizes;
     bool *used; /* [tensors of the file] */
 } planner;
@@ -185,7 +185,7 @@ static lm_status check_unused(const lm_gguf *g, const bool *used, lm_error *err)
     return LM_OK;
 }
 
-static lm_status plan_all(convert_plan *plan, const llama_params *p, bool *used, lm_error *err) {
+static lm_status plan_all(cv_llama_plan *plan, const cv_llama_params *p, bool *used, lm_error *err) {
     planner all = {.plan = plan, .used = used};
     all.sizes = (cv_sizes){.vocab = p->vocab,
                            .hidden = p->hidden,
@@ -200,7 +200,7 @@ static lm_status plan_all(convert_plan *plan, const llama_params *p, bool *used,
     return check_unused(plan->gguf, used, err);
 }
 
-lm_status convert_plan_make(const lm_gguf *g, const llama_params *p, convert_plan *out, lm_error *err) {
+lm_status cv_llama_plan_make(const lm_gguf *g, const cv_llama_params *p, cv_llama_plan *out, lm_error *err) {
     size_t four = 0;
     memset(out, 0, sizeof *out);
     out->gguf = g;
@@ -210,11 +210,11 @@ lm_status convert_plan_make(const lm_gguf *g, const llama_params *p, convert_pla
     free(used);
     for (size_t i = 0; i < out->n_modules; i++) four += out->modules[i].bits == 4;
     if (out->n_modules) out->default_bits = 2 * four >= out->n_modules ? 4 : 8;
-    if (s != LM_OK) convert_plan_free(out);
+    if (s != LM_OK) cv_llama_plan_free(out);
     return s;
 }
 
-void convert_plan_free(convert_plan *plan) {
+void cv_llama_plan_free(cv_llama_plan *plan) {
     for (size_t i = 0; i < plan->n_tensors; i++) free(plan->tensors[i].name);
     for (size_t i = 0; i < plan->n_modules; i++) free(plan->modules[i].path);
     free(plan->tensors);
@@ -278,7 +278,7 @@ typedef struct output {
     uint8_t *piece;
     size_t capacity;
     uint64_t total;
-    const convert_progress *progress;
+    const cv_llama_progress *progress;
 } output;
 
 static lm_status write_tensor(output *o, const out_tensor *t, lm_error *err) {
@@ -299,7 +299,7 @@ static lm_status write_tensor(output *o, const out_tensor *t, lm_error *err) {
 }
 
 /* The widest row decides the buffer: a piece, or that row. */
-static lm_status open_output(const convert_plan *plan, const char *path, output *o, lm_error *err) {
+static lm_status open_output(const cv_llama_plan *plan, const char *path, output *o, lm_error *err) {
     lm_st_spec *specs = calloc(plan->n_tensors + 1, sizeof *specs);
     if (!specs) return lm_fail_nomem(err, plan->n_tensors * sizeof *specs, path);
     o->capacity = PIECE;
@@ -320,7 +320,7 @@ static int by_name(const void *a, const void *b) {
     return strcmp((*(const out_tensor *const *)a)->name, (*(const out_tensor *const *)b)->name);
 }
 
-static lm_status write_index(const convert_plan *plan, const char *folder, lm_error *err) {
+static lm_status write_index(const cv_llama_plan *plan, const char *folder, lm_error *err) {
     const out_tensor **sorted = calloc(plan->n_tensors + 1, sizeof *sorted);
     json_t *map = json_object();
     bool ok = sorted && map;
@@ -333,11 +333,11 @@ static lm_status write_index(const convert_plan *plan, const char *folder, lm_er
                                    "total_parameters", (json_int_t)plan->parameters, "weight_map", map)
                        : NULL;
     if (!ok) json_decref(map);
-    return convert_write_json(folder, "model.safetensors.index.json", index, 4, err);
+    return cv_write_json(folder, "model.safetensors.index.json", index, 4, err);
 }
 
-lm_status convert_plan_write(const convert_plan *plan, const char *folder, const convert_progress *progress,
-                             lm_error *err) {
+lm_status cv_llama_plan_write(const cv_llama_plan *plan, const char *folder, const cv_llama_progress *progress,
+                              lm_error *err) {
     output o = {.total = plan->bytes, .progress = progress};
     char *path = lm_fs_join(folder, "model.safetensors");
     if (!path) return lm_fail_nomem(err, strlen(folder), folder);

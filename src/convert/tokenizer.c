@@ -132,7 +132,7 @@ static lm_status check_merge(const lists *l, size_t i, const char **space, lm_er
     return LM_OK;
 }
 
-static lm_status read_lists(lists *l, const llama_params *p, lm_error *err) {
+static lm_status read_lists(lists *l, const cv_llama_params *p, lm_error *err) {
     LM_TRY(choose_pre(l, err));
     LM_TRY(lm_gguf_strings(l->gguf, "tokenizer.ggml.tokens", true, &l->tokens, &l->n_tokens, err));
     LM_TRY(lm_gguf_strings(l->gguf, "tokenizer.ggml.merges", true, &l->merges, &l->n_merges, err));
@@ -214,7 +214,7 @@ static void add_special(lm_buf *b, const lists *l, int64_t id, int type_id) {
 }
 
 /* The template for one text ("A") or a pair ("A", "B"). */
-static void add_template(lm_buf *b, const lists *l, const llama_params *p, const char *key, int n) {
+static void add_template(lm_buf *b, const lists *l, const cv_llama_params *p, const char *key, int n) {
     lm_buf_addf(b, "\"%s\": [", key);
     for (int i = 0; i < n; i++) {
         if (i) lm_buf_adds(b, ", ");
@@ -226,7 +226,7 @@ static void add_template(lm_buf *b, const lists *l, const llama_params *p, const
 }
 
 /* The post-processor of the kind, with a template after it where BOS or EOS are added. */
-static void add_post_processor(lm_buf *b, const lists *l, const llama_params *p) {
+static void add_post_processor(lm_buf *b, const lists *l, const cv_llama_params *p) {
     lm_buf_adds(b, "  \"post_processor\": ");
     if (!l->add_bos && !l->add_eos) {
         lm_buf_addf(b, "%s,\n", l->pre->post_processor);
@@ -281,7 +281,7 @@ static lm_status add_model(const lists *l, lm_buf *b, lm_error *err) {
     return LM_OK;
 }
 
-static lm_status build_tokenizer(const lists *l, const llama_params *p, lm_buf *b, lm_error *err) {
+static lm_status build_tokenizer(const lists *l, const cv_llama_params *p, lm_buf *b, lm_error *err) {
     lm_buf_adds(b, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
     LM_TRY(add_added_tokens(l, b, err));
     lm_buf_addf(b, "  \"normalizer\": %s,\n  \"pre_tokenizer\": %s,\n", l->pre->normalizer, l->pre->pre_tokenizer);
@@ -299,7 +299,7 @@ static json_t *token_string(const lists *l, int64_t id) {
     return json_stringn(l->tokens[id].data, l->tokens[id].length);
 }
 
-static lm_status write_config(const lists *l, const llama_params *p, const char *folder, lm_error *err) {
+static lm_status write_config(const lists *l, const cv_llama_params *p, const char *folder, lm_error *err) {
     char *chat;
     LM_TRY(lm_gguf_string(l->gguf, "tokenizer.chat_template", false, &chat, err));
     json_t *chat_json = chat ? json_string(chat) : NULL, *c = json_object();
@@ -324,10 +324,10 @@ static lm_status write_config(const lists *l, const llama_params *p, const char 
         json_decref(c);
         c = NULL;
     }
-    return convert_write_json(folder, "tokenizer_config.json", c, 2, err);
+    return cv_write_json(folder, "tokenizer_config.json", c, 2, err);
 }
 
-lm_status convert_tokenizer_write(const lm_gguf *g, const llama_params *p, const char *folder, lm_error *err) {
+lm_status cv_llama_tokenizer_write(const lm_gguf *g, const cv_llama_params *p, const char *folder, lm_error *err) {
     lists l = {.gguf = g};
     lm_buf b;
     lm_buf_init(&b, MAX_TEXT);

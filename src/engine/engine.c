@@ -115,7 +115,6 @@ static lm_status open_weights(lm_engine *e, lm_error *err) {
 
 static lm_status open_into(lm_engine *e, const char *model, lm_error *err) {
     LM_TRY(lm_model_resolve(model, &e->path, err));
-    if (!lm_fs_is_folder(e->path)) return lm_fail(err, LM_IO, "%s: not a model folder", e->path);
     if (e->options.tokenizer_only) return open_tokenizer(e, true, err);
     LM_TRY(lm_config_load(e->path, &e->config, err));
     e->has_config = true;

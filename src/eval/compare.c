@@ -24,7 +24,8 @@ void lm_ev_samples_free(lm_ev_sample_list *list) {
     *list = (lm_ev_sample_list){.task = list->task};
 }
 
-static lm_status add_sample(lm_ev_sample_list *list, const json_t *row, lm_error *err) {
+static lm_status add_sample(void *user, const json_t *row, lm_error *err) {
+    lm_ev_sample_list *list = user;
     const json_t *task = json_object_get(row, "task"), *doc_id = json_object_get(row, "doc_id"),
                  *target = json_object_get(row, "target"), *filtered = json_object_get(row, "filtered"),
                  *score = json_object_get(row, list->task->family->metric.name);
@@ -58,20 +59,7 @@ static lm_status add_sample(lm_ev_sample_list *list, const json_t *row, lm_error
 
 lm_status lm_ev_samples_parse(lm_ev_sample_list *list, const char *name, const char *text, size_t length,
                               lm_error *err) {
-    size_t offset = 0, number = 0, n = 0;
-    const char *line = NULL;
-    while (lm_ev_next_line(text, length, &offset, &number, &line, &n)) {
-        json_error_t json_err;
-        json_t *row = json_loadb(line, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &json_err);
-        if (!row)
-            return lm_ev_fail(err, LM_FORMAT, "%.400s:%zu: %s (column %d)", name, number, json_err.text,
-                              json_err.column);
-        lm_error inner = {LM_OK, ""};
-        lm_status status = add_sample(list, row, &inner);
-        json_decref(row);
-        if (status != LM_OK) return lm_ev_fail(err, status, "%.400s:%zu: %.500s", name, number, inner.message);
-    }
-    return LM_OK;
+    return lm_ev_each_row(name, text, length, add_sample, list, err);
 }
 
 static bool ends_with(const char *text, const char *end) {

@@ -195,7 +195,14 @@ lm_status lm_eval_set_answer(lm_eval *eval, const char *task, int64_t doc_id, co
     return set_answer(eval, task, doc_id, 0, text, length, &skip, err);
 }
 
-static lm_status read_answer(lm_eval *eval, const json_t *row, bool *skip, lm_error *err) {
+typedef struct answers_reader {
+    lm_eval *eval;
+    size_t skipped;
+} answers_reader;
+
+static lm_status read_answer(void *user, const json_t *row, lm_error *err) {
+    answers_reader *r = user;
+    bool skip = false;
     const json_t *task = json_object_get(row, "task"), *doc_id = json_object_get(row, "doc_id"),
                  *completion = json_object_get(row, "completion"), *repeat = json_object_get(row, "repeat");
     if (!json_is_object(row)) return lm_ev_fail(err, LM_FORMAT, "expected a JSON object");
@@ -203,27 +210,16 @@ static lm_status read_answer(lm_eval *eval, const json_t *row, bool *skip, lm_er
     if (!json_is_integer(doc_id)) return lm_ev_fail(err, LM_FORMAT, "doc_id: expected an integer");
     if (!json_is_string(completion)) return lm_ev_fail(err, LM_FORMAT, "completion: expected a string");
     if (repeat && !json_is_integer(repeat)) return lm_ev_fail(err, LM_FORMAT, "repeat: expected an integer");
-    return set_answer(eval, json_string_value(task), json_integer_value(doc_id), json_integer_value(repeat),
-                      json_string_value(completion), json_string_length(completion), skip, err);
+    EV_TRY(set_answer(r->eval, json_string_value(task), json_integer_value(doc_id), json_integer_value(repeat),
+                      json_string_value(completion), json_string_length(completion), &skip, err));
+    r->skipped += skip;
+    return LM_OK;
 }
 
 lm_status lm_eval_read_answers(lm_eval *eval, const char *name, const char *text, size_t length, size_t *n_skipped,
                                lm_error *err) {
-    size_t offset = 0, number = 0, n = 0, skipped = 0;
-    const char *line = NULL;
-    while (lm_ev_next_line(text, length, &offset, &number, &line, &n)) {
-        json_error_t json_err;
-        json_t *row = json_loadb(line, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &json_err);
-        if (!row)
-            return lm_ev_fail(err, LM_FORMAT, "%.400s:%zu: %s (column %d)", name, number, json_err.text,
-                              json_err.column);
-        bool skip = false;
-        lm_error inner = {LM_OK, ""};
-        lm_status status = read_answer(eval, row, &skip, &inner);
-        json_decref(row);
-        if (status != LM_OK) return lm_ev_fail(err, status, "%.400s:%zu: %.500s", name, number, inner.message);
-        skipped += skip;
-    }
-    if (n_skipped) *n_skipped = skipped;
+    answers_reader r = {.eval = eval};
+    EV_TRY(lm_ev_each_row(name, text, length, read_answer, &r, err));
+    if (n_skipped) *n_skipped = r.skipped;
     return LM_OK;
 }

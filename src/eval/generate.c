@@ -146,7 +146,8 @@ const char *lm_ev_kv_name(lm_kv_type type, const lm_engine_info *info) {
     return info->kv_type ? info->kv_type : "";
 }
 
-static lm_status check(const lm_eval *eval, const lm_eval_run_options *o, lm_error *err) {
+static lm_status check(const lm_eval *eval, const lm_engine *engine, const lm_eval_run_options *o, lm_error *err) {
+    if (!lm_engine_get_tokenizer(engine)) return lm_ev_fail(err, LM_ARG, "questions: the model has no tokenizer.json");
     if (o->batch_size < 1 || o->batch_size > 65536)
         return lm_ev_fail(err, LM_ARG, "--batch-size: expected 1 to 65536, found %lld", (long long)o->batch_size);
     if (o->prefill_chunk < 1) return lm_ev_fail(err, LM_ARG, "prefill chunk: expected 1 or more");
@@ -172,7 +173,7 @@ static void begin(run *r) {
 }
 
 lm_status lm_eval_generate(lm_eval *eval, lm_engine *engine, const lm_eval_run_options *options, lm_error *err) {
-    EV_TRY(check(eval, options, err));
+    EV_TRY(check(eval, engine, options, err));
     EV_TRY(note_engine(eval, engine, err));
     run r = {.eval = eval, .tokenizer = lm_engine_get_tokenizer(engine), .options = options, .start = now()};
     begin(&r);

@@ -50,6 +50,9 @@ char *lm_ev_copy(const char *text, size_t length);
 void lm_ev_sha256(const void *data, size_t length, char hex[65]);
 /** Next line of a JSONL text: false at its end. Blank lines are stepped over; `*number` counts from 1. */
 bool lm_ev_next_line(const char *text, size_t length, size_t *offset, size_t *number, const char **line, size_t *n);
+/** Calls fn with the JSON value of each line (borrowed), until one fails; errors get "NAME:LINE: " in front. */
+lm_status lm_ev_each_row(const char *name, const char *text, size_t length,
+                         lm_status (*fn)(void *user, const json_t *row, lm_error *err), void *user, lm_error *err);
 
 /* ---- tasks.c: the rows */
 

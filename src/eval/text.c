@@ -210,3 +210,21 @@ bool lm_ev_next_line(const char *text, size_t length, size_t *offset, size_t *nu
     }
     return false;
 }
+
+lm_status lm_ev_each_row(const char *name, const char *text, size_t length,
+                         lm_status (*fn)(void *user, const json_t *row, lm_error *err), void *user, lm_error *err) {
+    size_t offset = 0, number = 0, n = 0;
+    const char *line = NULL;
+    while (lm_ev_next_line(text, length, &offset, &number, &line, &n)) {
+        json_error_t json_err;
+        json_t *row = json_loadb(line, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &json_err);
+        if (!row)
+            return lm_ev_fail(err, LM_FORMAT, "%.400s:%zu: %s (column %d)", name, number, json_err.text,
+                              json_err.column);
+        lm_error inner = {LM_OK, ""};
+        lm_status status = fn(user, row, &inner);
+        json_decref(row);
+        if (status != LM_OK) return lm_ev_fail(err, status, "%.400s:%zu: %.500s", name, number, inner.message);
+    }
+    return LM_OK;
+}

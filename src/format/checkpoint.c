@@ -152,7 +152,7 @@ static lm_status open_shard(lm_checkpoint *c, shard *s, lm_error *err) {
     uint64_t n = 0, head = s->size < 8 ? s->size : 8;
     LM_TRY(read_exactly(s, first, (size_t)head, 0, err));
     for (int i = 0; i < 8; i++) n |= (uint64_t)first[i] << (8 * i);
-    if (head == 8 && n < s->size && n < 100000000) head = 8 + n < s->size ? 8 + n : s->size;
+    if (head == 8 && n < s->size && n < LM_ST_MAX_HEADER) head = 8 + n < s->size ? 8 + n : s->size;
     uint8_t *header = malloc((size_t)head + 1);
     if (!header) return lm_fail_nomem(err, (size_t)head, s->path);
     lm_status status = read_exactly(s, header, (size_t)head, 0, err);

@@ -3,8 +3,10 @@
 #include "format/hub.h"
 #include "base/buf.h"
 #include "base/fs.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define MAX_PATH_BYTES 65536
 
@@ -142,10 +144,23 @@ lm_status lm_hub_find(const char *id, const char *revision, char **path, lm_erro
     return LM_OK;
 }
 
+static bool is_gguf(const char *path) {
+    char magic[4];
+    struct stat st;
+    if (stat(path, &st) || !S_ISREG(st.st_mode)) return false; /* a pipe would wait */
+    FILE *f = fopen(path, "rb");
+    const bool yes = f && fread(magic, 1, 4, f) == 4 && !memcmp(magic, "GGUF", 4);
+    if (f) fclose(f);
+    return yes;
+}
+
 lm_status lm_model_resolve(const char *model, char **path, lm_error *err) {
     *path = NULL;
     if (!model || !*model) return lm_fail(err, LM_ARG, "the model's name is empty");
     if (lm_fs_exists(model)) {
+        if (!lm_fs_is_folder(model))
+            return lm_fail(err, LM_IO, "%s: expected a model's folder, found a %s", model,
+                           is_gguf(model) ? "GGUF file: convert it first (mlx_lm.convert --gguf)" : "file");
         *path = strdup(model);
         return *path ? LM_OK : lm_fail_nomem(err, strlen(model), "a path");
     }

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_HEADER 100000000u
 #define NAME "%.160s" /* hostile names may be megabytes long */
 
 typedef struct parse_state {
@@ -188,9 +187,9 @@ static lm_status header_size(const char *path, const uint8_t *bytes, uint64_t le
                        (unsigned long long)file_size);
     *out = 0;
     for (int i = 0; i < 8; i++) *out |= (uint64_t)bytes[i] << (8 * i);
-    if (*out == 0 || *out >= MAX_HEADER)
+    if (*out == 0 || *out >= LM_ST_MAX_HEADER)
         return lm_fail(err, LM_FORMAT, "%s: header of %llu bytes, expected 1 to %u (not a safetensors file?)", path,
-                       (unsigned long long)*out, MAX_HEADER - 1);
+                       (unsigned long long)*out, LM_ST_MAX_HEADER - 1);
     if (*out > file_size - 8 || *out > length - 8)
         return lm_fail(err, LM_FORMAT, "%s: truncated: header of %llu bytes in a file of %llu", path,
                        (unsigned long long)*out, (unsigned long long)file_size);

@@ -7,6 +7,7 @@
 #include "base/types.h"
 
 #define LM_ST_MAX_DIMS 8
+#define LM_ST_MAX_HEADER 100000000u /* bytes; a header has fewer */
 
 typedef struct lm_st_tensor {
     const char *name; /* owned by the file */
@@ -26,7 +27,7 @@ typedef struct lm_st_header {
 } lm_st_header;
 
 /** Parses the header of a file of `file_size` bytes from its first `length` bytes (at least 8 + header). `path` is for
- *  messages. Refuses: header of 0 or >= 100,000,000 bytes, unknown dtype, sizes that overflow, offsets that do not
+ *  messages. Refuses: header of 0 or >= LM_ST_MAX_HEADER bytes, unknown dtype, sizes that overflow, offsets that do not
  *  match shape * size, leave the file, overlap, or leave gaps, duplicate names, nesting, trailing bytes. */
 lm_status lm_st_parse(const char *path, const uint8_t *bytes, uint64_t length, uint64_t file_size, lm_st_header *out,
                       lm_error *err);

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_HEADER 100000000u
-
 struct lm_st_writer {
     char *path;
     lm_fs_writer *file;
@@ -99,7 +97,7 @@ lm_status lm_st_header_make(const char *path, const lm_st_spec *specs, size_t n,
     *header = NULL;
     entry *entries = calloc(n + 1, sizeof *entries);
     if (!entries) return lm_fail_nomem(err, n * sizeof *entries, path);
-    lm_buf_init(&b, MAX_HEADER + 7);
+    lm_buf_init(&b, LM_ST_MAX_HEADER + 7);
     lm_status s = lay_out(path, specs, n, entries, data_bytes, err);
     if (s == LM_OK) s = add_header(path, entries, n, &b, err);
     free(entries);

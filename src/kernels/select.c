@@ -69,15 +69,16 @@ bool lm_kernel_get_info(size_t index, lm_kernel_info *info) {
 
 const char *lm_cpu_description(void) {
     /* Written once per thread: no lock, and the text stays valid while the thread lives. */
-    static _Thread_local char text[320];
+    static _Thread_local char text[400];
     char name[64], use[96], all[96];
     uint32_t flags = lm_cpu_flags(), detected = lm_cpu_detect();
+    const char *unknown = lm_cpu_mask_known() ? "" : " (LM_CPU has a word that is no level here)";
     lm_cpu_name(name, sizeof name);
     lm_cpu_flags_text(flags, use, sizeof use);
     lm_cpu_flags_text(detected, all, sizeof all);
     if (flags == detected)
-        snprintf(text, sizeof text, "%s; using %s", name, use);
+        snprintf(text, sizeof text, "%s; using %s%s", name, use, unknown);
     else
-        snprintf(text, sizeof text, "%s; using %s (LM_CPU; it has %s)", name, use, all);
+        snprintf(text, sizeof text, "%s; using %s (LM_CPU; it has %s)%s", name, use, all, unknown);
     return text;
 }

@@ -47,6 +47,8 @@ typedef struct lm_arch {
 
 /** The family of a model_type, NULL if there is none. */
 const lm_arch *lm_arch_find(const char *model_type);
+/** True for tensors that may be in a checkpoint and are never used. */
+bool lm_arch_ignores(const lm_arch *arch, const char *tensor);
 /** "llama, qwen3, qwen3_moe" for messages. */
 const char *lm_arch_names(void);
 extern const lm_arch lm_arch_llama, lm_arch_qwen3, lm_arch_qwen3_moe;

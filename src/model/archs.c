@@ -11,6 +11,12 @@ const lm_arch *lm_arch_find(const char *model_type) {
     return NULL;
 }
 
+bool lm_arch_ignores(const lm_arch *arch, const char *tensor) {
+    for (const char *const *part = arch->ignored; *part; part++)
+        if (strstr(tensor, *part)) return true;
+    return false;
+}
+
 const char *lm_arch_names(void) {
     return "llama, mistral, qwen3, qwen3_moe";
 }

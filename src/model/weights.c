@@ -371,9 +371,8 @@ static void load_rule(loader *l, const lm_tensor_rule *r, int64_t layer) {
 }
 
 static bool ignored(const loader *l, const char *name) {
-    for (const char *const *s = l->m->arch->ignored; *s; s++)
-        if (strstr(name, *s)) return true;
-    return l->m->h.tied && !strncmp(name, "lm_head.", 8); /* upstream drops it too */
+    /* upstream drops the head of tied weights, too */
+    return lm_arch_ignores(l->m->arch, name) || (l->m->h.tied && !strncmp(name, "lm_head.", 8));
 }
 
 static lm_status load_all(loader *l, lm_error *err) {

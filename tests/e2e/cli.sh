@@ -34,6 +34,10 @@ for sub in cache_prompt chat fuse lora manage awq dwq dynamic_quant gptq server 
     expect "$sub" 1 - "'$sub' is not built yet" "$program" $sub --model x
     expect "link-$sub" 1 - "'$sub' is not built yet" "$bins/mlx_lm.$sub"
 done
+# a mistyped level doesn't pass for a chosen one
+LM_CPU=avx1024 "$program" kernels | head -n 1 | grep -q 'LM_CPU has a word that is no level here' || fail "LM_CPU=avx1024 is not told"
+LM_CPU=scalar "$program" kernels | head -n 1 | grep -q 'using scalar' || fail "LM_CPU=scalar"
+LM_CPU=scalar "$program" kernels | head -n 1 | grep -q 'no level' && fail "LM_CPU=scalar is a level"
 for sub in benchmark convert evaluate generate kernels logits perplexity render tokenize; do
     expect "$sub-help" 0 '^usage: ' - "$program" $sub -h
     expect "link-$sub-help" 0 '^usage: ' - "$bins/mlx_lm.$sub" --help

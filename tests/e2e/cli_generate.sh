@@ -78,6 +78,9 @@ for flags in '-m 0' '--kv-bits 7 --kv-group-size 32' '--kv-bits 8' '--kv-bits 8 
     '--chat-template-config {"messages":[]}' '--device nowhere'; do
     # shellcheck disable=SC2086
     refused 1 '^mlx_lm.generate: error: ' gen -p x $flags
+    case $flags in
+    *--kv-bits*) [ ! -s "$work/out" ] || fail "$flags: refused behind $(cat "$work/out")" ;;
+    esac
 done
 printf 'a\377b' | gen -p - -m 2 >"$work/out" 2>"$work/err"
 [ $? -eq 1 ] || fail "a prompt that is not UTF-8"

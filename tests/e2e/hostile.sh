@@ -104,6 +104,10 @@ fresh
 head -c 3000 "$good/tokenizer.json" > "$work/m/tokenizer.json"
 check truncated-tokenizer 'tokenizer.json' sh -c "echo '\"x\"' | '$program' tokenize --model '$work/m'"
 fresh
+rm "$work/m/tokenizer.json"
+check no-tokenizer "$work/m: no tokenizer.json" "$program" generate --model "$work/m" --prompt hello --max-tokens 1
+check no-tokenizer "$work/m: no tokenizer.json" "$program" evaluate --model "$work/m" --tasks mmlu_pro --limit 1 --output-dir "$work"
+fresh
 echo '{% for a in range(100000) %}{% for b in range(100000) %}{% for c in range(100000) %}x{% endfor %}{% endfor %}{% endfor %}' > "$work/m/chat_template.jinja"
 check endless-template '.' "$program" generate --model "$work/m" --prompt hello --max-tokens 1
 echo '{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}' > "$work/m/chat_template.jinja"

@@ -13,18 +13,18 @@ static void touch(const lm_gguf *g) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     lm_gguf g;
-    llama_params p;
-    convert_plan plan;
-    convert_progress progress = {0};
+    cv_llama_params p;
+    cv_llama_plan plan;
+    cv_llama_progress progress = {0};
     lm_error e;
     if (lm_gguf_parse("fuzz", data, size, &g, &e) != LM_OK) return 0;
     touch(&g);
-    if (llama_params_read(&g, &p, &e) == LM_OK) {
-        (void)convert_tokenizer_write(&g, &p, fuzz_folder(), &e);
-        if (convert_plan_make(&g, &p, &plan, &e) == LM_OK) {
-            if (llama_configs_write(&p, &plan, fuzz_folder(), &e) != LM_OK) abort();
-            if (convert_plan_write(&plan, fuzz_folder(), &progress, &e) != LM_OK) abort();
-            convert_plan_free(&plan);
+    if (cv_llama_params_read(&g, &p, &e) == LM_OK) {
+        (void)cv_llama_tokenizer_write(&g, &p, fuzz_folder(), &e);
+        if (cv_llama_plan_make(&g, &p, &plan, &e) == LM_OK) {
+            if (cv_llama_configs_write(&p, &plan, fuzz_folder(), &e) != LM_OK) abort();
+            if (cv_llama_plan_write(&plan, fuzz_folder(), &progress, &e) != LM_OK) abort();
+            cv_llama_plan_free(&plan);
         }
     }
     lm_gguf_free(&g);

@@ -71,7 +71,7 @@ static inline json_t *golden_json(const char *path) {
 
 /** KL(p || q) in nats of two rows of logits. */
 static inline double golden_kl(const float *p, const float *q, int64_t n) {
-    double mp = -INFINITY, mq = -INFINITY, sp = 0, sq = 0, kl = 0;
+    double mp = -(double)INFINITY, mq = -(double)INFINITY, sp = 0, sq = 0, kl = 0;
     for (int64_t i = 0; i < n; i++) mp = fmax(mp, (double)p[i]), mq = fmax(mq, (double)q[i]);
     for (int64_t i = 0; i < n; i++) sp += exp((double)p[i] - mp), sq += exp((double)q[i] - mq);
     for (int64_t i = 0; i < n; i++) {

@@ -205,6 +205,7 @@ void check_bench(check *c, const char *what, void (*fn)(void *), void *arg, doub
     }
     qsort(times, (size_t)n, sizeof times[0], by_value);
     double t = times[n / 2];
+    c->figures++;
     if (c->table) {
         table_line(c, what, bytes / t * 1e-9, flops / t * 1e-9);
         return;
@@ -236,12 +237,13 @@ static bool test_row(check *c, const lm_kernel_row *row) {
     for (const char *s = row->name; *s; s++) c->state = c->state * 31 + (unsigned char)*s;
     c->state += (uint64_t)row->op * 1000 + row->format;
     c->stage = "start";
-    c->used = 0, c->used_by[0] = 0, c->failures = 0, c->comparisons = 0;
+    c->used = 0, c->used_by[0] = 0, c->failures = 0, c->comparisons = 0, c->figures = 0;
     if (c->ref)
         run_module(c);
     else
         check_fail(c, "no scalar row to compare with");
     if (!c->comparisons && !c->failures) check_fail(c, "nothing was compared");
+    if (c->table && !c->figures && !c->failures) check_fail(c, "no line in the table");
     check_release(c);
     if (c->table && !c->failures) return true;
     printf("  %-4s %-34s %-8s", c->failures ? "FAIL" : "ok", row->name, lm_format_name(row->format));

@@ -27,6 +27,7 @@ typedef struct check {
     char used_by[64];               /* the stage of that */
     int64_t comparisons;            /* numbers compared for this row: 0 is a failure too */
     int failures;                   /* of this row; the first few are printed */
+    int figures;                    /* that check_bench printed for this row: with --table, 0 is a failure */
     check_block *blocks;            /* live allocations of this row */
 } check;
 

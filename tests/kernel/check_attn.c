@@ -2,30 +2,7 @@
  *
  * check_attn.c: op ATTN. Positions past the largest limit hold NaN, keys and values end at an unreadable page, and a
  * row's result must have the same bits alone, among others, and beside rows that see NaN where it must not look. */
-#include "check.h"
-#include <string.h>
-
-typedef struct attn_case {
-    lm_attn_args a;
-    const lm_attn_impl *impl;
-    void *scratch;
-    lm_format type;
-} attn_case;
-
-static void call(void *arg) {
-    const attn_case *t = arg;
-    t->impl->chunk(&t->a, t->scratch);
-}
-
-/* Outputs and scratch anew for `r` rows; keys, values and queries as they are. */
-static void outputs(check *c, attn_case *t, const lm_attn_impl *impl, int32_t r) {
-    t->impl = impl;
-    t->a.r = r;
-    t->a.m = check_aligned(c, (size_t)r * 4);
-    t->a.l = check_aligned(c, (size_t)r * 4);
-    t->a.acc = check_aligned(c, (size_t)r * (size_t)t->a.d * 4);
-    t->scratch = check_aligned(c, impl->scratch_bytes(t->a.d, r));
-}
+#include "attn_case.h"
 
 /* Sets elements of position p of keys and values to x. */
 static void poison(attn_case *t, int32_t p, float x) {
@@ -35,32 +12,11 @@ static void poison(attn_case *t, int32_t p, float x) {
     }
 }
 
-static int32_t most(const attn_case *t) {
-    int32_t n = 0;
-    for (int32_t r = 0; r < t->a.r; r++) n = t->a.limit[r] > n ? t->a.limit[r] : n;
-    return n;
-}
-
-typedef enum limits { FULL, CAUSAL, GROUPED, RANDOM, ONE, ZERO, LIMITS } limits;
-
-static int32_t limit_of(check *c, limits kind, int32_t r, int32_t rows, int32_t start) {
-    int32_t n = LM_KV_BLOCK;
-    if (kind == CAUSAL) n = start + r;
-    if (kind == GROUPED) n = start + r / 3;
-    if (kind == RANDOM) n = check_int(c, 0, LM_KV_BLOCK);
-    if (kind == ONE) n = r == rows / 2 ? 1 : 0;
-    if (kind == ZERO) n = 0;
-    return n > LM_KV_BLOCK ? LM_KV_BLOCK : n;
-}
-
 static attn_case make(check *c, check_kind kind, int32_t d, int32_t r, limits how) {
-    attn_case t = {.type = c->row->format};
+    attn_case t = {.a = {.d = d, .r = r}, .type = c->row->format};
     const size_t elements = (size_t)d * LM_KV_BLOCK, size = check_size(t.type);
-    int32_t *limit = check_aligned(c, (size_t)r * 4);
-    float *x = malloc(elements * 4), *q;
-    const int32_t start = check_int(c, 0, LM_KV_BLOCK - 1);
-    t.a.d = d, t.a.r = r, t.a.ldq = d + check_int(c, 0, 1) * 16, t.a.limit = limit;
-    for (int32_t i = 0; i < r; i++) limit[i] = limit_of(c, how, i, r, start);
+    float *x = malloc(elements * 4);
+    limits_of(c, &t, how);
     /* Values by position may end where the largest limit ends: nothing behind may be touched. */
     const size_t v_elements = (size_t)most(&t) * (size_t)d;
     void *kt = check_at_edge(c, elements * size, 0);
@@ -72,26 +28,17 @@ static attn_case make(check *c, check_kind kind, int32_t d, int32_t r, limits ho
     for (size_t i = 0; i < v_elements; i++) check_put(t.type, v, i, x[i]);
     free(x);
     t.a.kt = kt, t.a.v = v;
-    q = check_at_edge(c, ((size_t)(r - 1) * (size_t)t.a.ldq + (size_t)d) * 4, 0);
-    for (int32_t i = 0; i < r; i++) {
-        check_fill(c, kind, q + i * t.a.ldq, (size_t)d);
-        for (int32_t j = 0; j < d; j++) q[i * t.a.ldq + j] /= sqrtf((float)d);
-    }
-    t.a.q = q;
+    queries_of(c, &t, kind);
     for (int32_t p = most(&t); p < LM_KV_BLOCK; p++) poison(&t, p, NAN);
     return t;
 }
 
-/* What the roundings of one row may add up to, from what was summed. A chain of n roundings walks at random: 2^-23 of
- * the sum of magnitudes times 1 + 0.75 sqrt(n). Exponentials add 2 ulp and the rounding of their argument. */
+/* What the roundings of one row may add up to, from what was summed. Exponentials add 2 ulp and the rounding of their
+ * argument. */
 typedef struct bounds {
     double score[LM_KV_BLOCK], e[LM_KV_BLOCK];
     double m, l;
 } bounds;
-
-static double chain(int32_t n) {
-    return 0x1p-23 * (1 + 0.75 * sqrt(n));
-}
 
 /* What a class may lose besides: the rounding of queries and of e to its inputs, the error of an exponential that is no
  * finer than that needs, and numbers that bfloat16 products take for zero.
@@ -111,7 +58,7 @@ static losses losses_of(lm_numerics class) {
 static void row_bounds(const attn_case *t, int32_t r, const losses *loss, bounds *b) {
     const double eps = 0x1p-23;
     const int32_t n = t->a.limit[r];
-    double s[LM_KV_BLOCK], max = -INFINITY, largest = 0;
+    double s[LM_KV_BLOCK], max = -(double)INFINITY, largest = 0;
     for (int32_t p = 0; p < n; p++) {
         double sum = 0, size = 0, small = 0;
         for (int32_t d = 0; d < t->a.d; d++) {
@@ -182,65 +129,19 @@ static void compare(check *c, attn_case t) {
     /* Bounds take D times the work of the kernels: a few rows of each call. */
     const int32_t step = t.a.r > 8 ? t.a.r / 5 : 1;
     for (int32_t r = 0; r < t.a.r; r += step) compare_row(c, &t, &want, r);
-    for (int32_t r = 0; r < t.a.r; r++) {
-        if (t.a.limit[r]) continue;
-        bool zero = isinf(t.a.m[r]) && t.a.m[r] < 0 && lm_f32_bits(t.a.l[r]) == 0;
-        for (int32_t d = 0; d < t.a.d; d++) zero = zero && lm_f32_bits(t.a.acc[(int64_t)r * t.a.d + d]) == 0;
-        if (!zero) check_fail(c, "row %d of limit 0 is not -inf, 0, 0", (int)r);
-    }
+    check_rows_of_limit_0(c, &t);
     check_frames(c);
 }
 
-/* Rows picked[0..n) of t as a call of their own must give the bits that t gave. */
-static bool same_as(check *c, const attn_case *t, const int32_t *picked, int32_t n, const char *what) {
-    const size_t row = (size_t)t->a.d * 4;
-    attn_case part = *t;
-    int32_t *limit = check_aligned(c, (size_t)n * 4);
-    float *q = check_aligned(c, (size_t)n * row);
-    for (int32_t i = 0; i < n; i++) {
-        limit[i] = t->a.limit[picked[i]];
-        memcpy(q + (int64_t)i * t->a.d, t->a.q + picked[i] * t->a.ldq, row);
-    }
-    part.a.q = q, part.a.ldq = t->a.d, part.a.limit = limit;
-    outputs(c, &part, t->impl, n);
-    if (!check_run(c, call, &part)) return false;
-    bool same = true;
-    for (int32_t i = 0; i < n && same; i++) {
-        const int32_t r = picked[i];
-        same = check_bits(c, what, part.a.m + i, t->a.m + r, 4) && check_bits(c, what, part.a.l + i, t->a.l + r, 4) &&
-               check_bits(c, what, part.a.acc + (int64_t)i * t->a.d, t->a.acc + (int64_t)r * t->a.d, row);
-    }
-    return same;
-}
-
 static void invariant(check *c, attn_case t) {
-    int32_t picked[128], n = 0;
-    outputs(c, &t, c->row->impl, t.a.r);
-    if (!check_run(c, call, &t)) return;
-    for (int32_t r = 0; r < t.a.r; r++)
-        if (!same_as(c, &t, &r, 1, "a row alone")) return;
-    for (int32_t r = t.a.r - 1; r >= 0; r--) picked[n++] = r;
-    if (!same_as(c, &t, picked, n, "rows in reverse")) return;
-    for (int32_t tries = 0; tries < 6; tries++) {
-        n = check_int(c, 1, t.a.r < 64 ? t.a.r + 40 : 128);
-        for (int32_t i = 0; i < n; i++) picked[i] = check_int(c, 0, t.a.r - 1);
-        if (!same_as(c, &t, picked, n, "rows picked at random, some twice")) return;
-    }
+    if (!same_in_any_company(c, &t)) return;
     /* NaN and inf at positions that only the rows of the largest limit see. */
-    const int32_t end = most(&t), from = end > 9 ? end - 9 : 0;
-    n = 0;
-    for (int32_t r = 0; r < t.a.r; r++)
-        if (t.a.limit[r] <= from) picked[n++] = r;
-    if (!n || n == t.a.r) return;
+    const int32_t from = last_few(&t), end = most(&t);
     attn_case clean = t;
     for (int32_t p = from; p < end; p++) poison(&t, p, p & 1 ? NAN : INFINITY);
     outputs(c, &t, c->row->impl, t.a.r);
     if (!check_run(c, call, &t)) return;
-    for (int32_t i = 0; i < n; i++) {
-        const int64_t r = picked[i], d = t.a.d;
-        check_bits(c, "max beside rows that see NaN", t.a.m + r, clean.a.m + r, 4);
-        check_bits(c, "values beside rows that see NaN", t.a.acc + r * d, clean.a.acc + r * d, (size_t)d * 4);
-    }
+    same_before(c, &t, &clean, from);
     check_frames(c);
 }
 
@@ -280,7 +181,7 @@ static void call_next(void *arg) { /* another block each time, as a walk through
 }
 
 static attn_bench bench_data(check *c, int32_t d, int32_t r, size_t chunks) {
-    attn_bench b = {.t = {.type = c->row->format}, .chunks = chunks};
+    attn_bench b = {.t = {.a = {.d = d}, .type = c->row->format}, .chunks = chunks};
     const size_t elements = (size_t)d * LM_KV_BLOCK;
     b.stride = elements * check_size(b.t.type);
     b.kt = check_aligned(c, b.stride * chunks);
@@ -289,12 +190,7 @@ static attn_bench bench_data(check *c, int32_t d, int32_t r, size_t chunks) {
         check_put(b.t.type, b.kt, i, (float)(i % 61) * 0.01f - 0.3f);
         check_put(b.t.type, b.v, i, (float)(i % 67) * 0.01f - 0.3f);
     }
-    int32_t *limit = check_aligned(c, (size_t)r * 4);
-    float *q = check_aligned(c, (size_t)r * (size_t)d * 4);
-    for (int32_t i = 0; i < r; i++) limit[i] = LM_KV_BLOCK;
-    check_fill(c, CHECK_PLAIN, q, (size_t)r * (size_t)d);
-    b.t.a.d = d, b.t.a.ldq = d, b.t.a.q = q, b.t.a.limit = limit;
-    outputs(c, &b.t, c->row->impl, r);
+    bench_queries(c, &b.t, r);
     return b;
 }
 

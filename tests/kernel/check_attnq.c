@@ -2,66 +2,22 @@
  *
  * check_attnq.c: op ATTNQ. A head ends at an unreadable page; what isn't stored has all bits set, so that scales are
  * NaN there; and a row's result must have the same bits alone, among others, and beside rows that see more. */
-#include "check.h"
-#include "kernels/kvq.h"
+#include "attn_case.h"
 #include "kernels/unpack.h"
-#include <string.h>
 
-typedef struct attnq_case {
-    lm_attn_args a;
-    const lm_attn_impl *impl;
-    void *scratch;
-    lm_kvq quant;
-    /* the same numbers in mlx's order, [LM_KV_BLOCK] positions: keys, values */
-    uint8_t *codes[2];
-    void *scales[2], *biases[2];
-} attnq_case;
-
-static void call(void *arg) {
-    const attnq_case *t = arg;
-    t->impl->chunk(&t->a, t->scratch);
-}
-
-static void outputs(check *c, attnq_case *t, const lm_attn_impl *impl, int32_t r) {
-    t->impl = impl;
-    t->a.r = r;
-    t->a.m = check_aligned(c, (size_t)r * 4);
-    t->a.l = check_aligned(c, (size_t)r * 4);
-    t->a.acc = check_aligned(c, (size_t)r * (size_t)t->a.d * 4);
-    t->scratch = check_aligned(c, impl->scratch_bytes(t->a.d, r));
-}
-
-static int32_t most(const attnq_case *t) {
-    int32_t n = 0;
-    for (int32_t r = 0; r < t->a.r; r++) n = t->a.limit[r] > n ? t->a.limit[r] : n;
-    return n;
-}
-
-static double scale_of(const attnq_case *t, int half, int32_t p, int32_t g) {
+static double scale_of(const attn_case *t, int half, int32_t p, int32_t g) {
     return (double)lm_unpack_scale(t->scales[half], t->a.scale_type, (int64_t)p * (t->a.d / t->a.group) + g);
 }
-static double bias_of(const attnq_case *t, int half, int32_t p, int32_t g) {
+static double bias_of(const attn_case *t, int half, int32_t p, int32_t g) {
     return (double)lm_unpack_scale(t->biases[half], t->a.scale_type, (int64_t)p * (t->a.d / t->a.group) + g);
 }
-static double code_of(const attnq_case *t, int half, int32_t p, int32_t e) {
+static double code_of(const attn_case *t, int half, int32_t p, int32_t e) {
     return lm_unpack_code(t->codes[half], t->quant.bits, (int64_t)p * t->a.d + e);
-}
-
-typedef enum limits { FULL, CAUSAL, GROUPED, RANDOM, ONE, ZERO, LIMITS } limits;
-
-static int32_t limit_of(check *c, limits kind, int32_t r, int32_t rows, int32_t start) {
-    int32_t n = LM_KV_BLOCK;
-    if (kind == CAUSAL) n = start + r;
-    if (kind == GROUPED) n = start + r / 3;
-    if (kind == RANDOM) n = check_int(c, 0, LM_KV_BLOCK);
-    if (kind == ONE) n = r == rows / 2 ? 1 : 0;
-    if (kind == ZERO) n = 0;
-    return n > LM_KV_BLOCK ? LM_KV_BLOCK : n;
 }
 
 /* Stores n positions of random keys and values, and reads them back in mlx's order: writing what was read must give the
  * same bytes again. */
-static void store(check *c, attnq_case *t, check_kind kind, void *head, int32_t n) {
+static void store(check *c, attn_case *t, check_kind kind, void *head, int32_t n) {
     const int32_t d = t->a.d;
     const size_t bytes = lm_kvq_head_bytes(t->quant, d, t->a.scale_type), groups = (size_t)(d / t->a.group);
     float *x = malloc((size_t)2 * LM_KVQ_ROWS * (size_t)d * 4);
@@ -86,38 +42,25 @@ static void store(check *c, attnq_case *t, check_kind kind, void *head, int32_t 
     free(x);
 }
 
-static attnq_case make(check *c, check_kind kind, int32_t d, int32_t r, limits how) {
+static attn_case make(check *c, check_kind kind, int32_t d, int32_t r, limits how) {
     static const int wide[] = {8, 5, 6}, narrow[] = {4, 3, 2};
     static const lm_dtype types[] = {LM_DTYPE_F16, LM_DTYPE_BF16, LM_DTYPE_F32};
-    attnq_case t = {.a = {.d = d, .r = r}};
+    attn_case t = {.a = {.d = d, .r = r}};
     const int pick = check_int(c, 0, 5) % 3; /* most of them the widest */
     t.quant.bits = (c->row->format == LM_FORMAT_AFFINE8 ? wide : narrow)[check_int(c, 0, 1) ? 0 : pick];
     do t.quant.group = 32 << check_int(c, 0, 2);
     while (d % t.quant.group);
     t.a.group = t.quant.group;
     t.a.scale_type = types[check_int(c, 0, 2)];
-    int32_t *limit = check_aligned(c, (size_t)r * 4);
-    const int32_t start = check_int(c, 0, LM_KV_BLOCK - 1);
-    for (int32_t i = 0; i < r; i++) limit[i] = limit_of(c, how, i, r, start);
-    t.a.limit = limit;
+    limits_of(c, &t, how);
     void *head = check_at_edge(c, lm_kvq_head_bytes(t.quant, d, t.a.scale_type), 0);
     store(c, &t, kind, head, most(&t));
     t.a.kt = head;
-    t.a.ldq = d + check_int(c, 0, 1) * 16;
-    float *q = check_at_edge(c, ((size_t)(r - 1) * (size_t)t.a.ldq + (size_t)d) * 4, 0);
-    for (int32_t i = 0; i < r; i++) {
-        check_fill(c, kind, q + i * t.a.ldq, (size_t)d);
-        for (int32_t j = 0; j < d; j++) q[i * t.a.ldq + j] /= sqrtf((float)d);
-    }
-    t.a.q = q;
+    queries_of(c, &t, kind);
     return t;
 }
 
 /* ---------------------------------------------------------------- against scalar */
-
-static double chain(int32_t n) { /* a chain of n roundings, as in check_attn.c */
-    return 0x1p-23 * (1 + 0.75 * sqrt(n));
-}
 
 /* Half a step of 16-bit fixed point, relative to the largest number of a group; 0 where inputs aren't rounded. */
 static double half_step(const check *c) {
@@ -130,9 +73,9 @@ typedef struct bounds {
     bool usable; /* sums past float32 are not compared */
 } bounds;
 
-static void score_bounds(const check *c, const attnq_case *t, int32_t r, bounds *b) {
+static void score_bounds(const check *c, const attn_case *t, int32_t r, bounds *b) {
     const float *q = t->a.q + r * t->a.ldq;
-    b->max = -INFINITY, b->usable = true;
+    b->max = -(double)INFINITY, b->usable = true;
     for (int32_t p = 0; p < t->a.limit[r]; p++) {
         double sum = 0, size = 0, fixed = 0;
         for (int32_t g = 0, e = 0; g < t->a.d / t->a.group; g++) {
@@ -154,7 +97,7 @@ static void score_bounds(const check *c, const attnq_case *t, int32_t r, bounds 
     }
 }
 
-static void weight_bounds(const attnq_case *t, int32_t r, bounds *b) {
+static void weight_bounds(const attn_case *t, int32_t r, bounds *b) {
     const double eps = 0x1p-23;
     double largest = 0;
     const int32_t n = t->a.limit[r];
@@ -170,7 +113,7 @@ static void weight_bounds(const attnq_case *t, int32_t r, bounds *b) {
     }
 }
 
-static void compare_values(check *c, const attnq_case *got, const attnq_case *want, int32_t r, const bounds *b) {
+static void compare_values(check *c, const attn_case *got, const attn_case *want, int32_t r, const bounds *b) {
     const int32_t n = got->a.limit[r], dims = got->a.d;
     for (int32_t e = 0; e < dims; e++) {
         const int32_t g = e / got->a.group;
@@ -190,9 +133,9 @@ static void compare_values(check *c, const attnq_case *got, const attnq_case *wa
     }
 }
 
-static void compare(check *c, attnq_case t) {
+static void compare(check *c, attn_case t) {
     static bounds b;
-    attnq_case want = t;
+    attn_case want = t;
     outputs(c, &t, c->row->impl, t.a.r);
     outputs(c, &want, c->ref->impl, t.a.r);
     if (!check_run(c, call, &t) || !check_run(c, call, &want)) return;
@@ -205,55 +148,17 @@ static void compare(check *c, attnq_case t) {
         check_close(c, "sum", r, (double)t.a.l[r], (double)want.a.l[r], b.l);
         compare_values(c, &t, &want, r, &b);
     }
-    for (int32_t r = 0; r < t.a.r; r++) {
-        if (t.a.limit[r]) continue;
-        bool zero = isinf(t.a.m[r]) && t.a.m[r] < 0 && t.a.l[r] == 0;
-        for (int32_t d = 0; d < t.a.d; d++) zero = zero && t.a.acc[(int64_t)r * t.a.d + d] == 0;
-        if (!zero) check_fail(c, "row %d of limit 0 is not -inf, 0, 0", (int)r);
-    }
+    check_rows_of_limit_0(c, &t);
     check_frames(c);
 }
 
 /* ---------------------------------------------------------------- row-invariance */
 
-/* Rows picked[0..n) of t as a call of their own must give the bits that t gave. */
-static bool same_as(check *c, const attnq_case *t, const int32_t *picked, int32_t n, const char *what) {
-    const size_t row = (size_t)t->a.d * 4;
-    attnq_case part = *t;
-    int32_t *limit = check_aligned(c, (size_t)n * 4);
-    float *q = check_aligned(c, (size_t)n * row);
-    for (int32_t i = 0; i < n; i++) {
-        limit[i] = t->a.limit[picked[i]];
-        memcpy(q + (int64_t)i * t->a.d, t->a.q + picked[i] * t->a.ldq, row);
-    }
-    part.a.q = q, part.a.ldq = t->a.d, part.a.limit = limit;
-    outputs(c, &part, t->impl, n);
-    if (!check_run(c, call, &part)) return false;
-    bool same = true;
-    for (int32_t i = 0; i < n && same; i++) {
-        const int32_t r = picked[i];
-        same = check_bits(c, what, part.a.m + i, t->a.m + r, 4) && check_bits(c, what, part.a.l + i, t->a.l + r, 4) &&
-               check_bits(c, what, part.a.acc + (int64_t)i * t->a.d, t->a.acc + (int64_t)r * t->a.d, row);
-    }
-    return same;
-}
-
-static void invariant(check *c, attnq_case t) {
-    int32_t picked[128], n = 0;
-    outputs(c, &t, c->row->impl, t.a.r);
-    if (!check_run(c, call, &t)) return;
-    for (int32_t r = 0; r < t.a.r; r++)
-        if (!same_as(c, &t, &r, 1, "a row alone")) return;
-    for (int32_t r = t.a.r - 1; r >= 0; r--) picked[n++] = r;
-    if (!same_as(c, &t, picked, n, "rows in reverse")) return;
-    for (int32_t tries = 0; tries < 6; tries++) {
-        n = check_int(c, 1, t.a.r < 64 ? t.a.r + 40 : 128);
-        for (int32_t i = 0; i < n; i++) picked[i] = check_int(c, 0, t.a.r - 1);
-        if (!same_as(c, &t, picked, n, "rows picked at random, some twice")) return;
-    }
+static void invariant(check *c, attn_case t) {
+    if (!same_in_any_company(c, &t)) return;
     /* Positions that only the rows of the largest limit see: NaN scales. */
-    const int32_t end = most(&t), from = end > 9 ? end - 9 : 0;
-    attnq_case clean = t;
+    const int32_t from = last_few(&t), end = most(&t);
+    attn_case clean = t;
     uint8_t ones[1024];
     memset(ones, 0xff, sizeof ones);
     for (int32_t p = from; p < end; p++)
@@ -263,22 +168,17 @@ static void invariant(check *c, attnq_case t) {
 
     outputs(c, &t, c->row->impl, t.a.r);
     if (!check_run(c, call, &t)) return;
-    for (int32_t r = 0; r < t.a.r; r++) {
-        const int64_t d = t.a.d;
-        if (t.a.limit[r] > from) {
-            if (isfinite(t.a.acc[r * d]) && isfinite(t.a.l[r])) check_fail(c, "row %d sees NaN and is finite", (int)r);
-            continue;
-        }
-        check_bits(c, "max beside rows that see NaN", t.a.m + r, clean.a.m + r, 4);
-        check_bits(c, "values beside rows that see NaN", t.a.acc + r * d, clean.a.acc + r * d, (size_t)d * 4);
-    }
+    for (int32_t r = 0; r < t.a.r; r++)
+        if (t.a.limit[r] > from && isfinite(t.a.acc[(int64_t)r * t.a.d]) && isfinite(t.a.l[r]))
+            check_fail(c, "row %d sees NaN and is finite", (int)r);
+    same_before(c, &t, &clean, from);
     check_frames(c);
 }
 
 /* ---------------------------------------------------------------- bench */
 
 typedef struct attnq_bench {
-    attnq_case t;
+    attn_case t;
     char *heads;
     size_t stride, chunks, next;
 } attnq_bench;
@@ -292,18 +192,13 @@ static void call_next(void *arg) { /* another block each time, as a walk through
 }
 
 static attnq_bench bench_data(check *c, int32_t d, int32_t r, size_t chunks) {
-    attnq_bench b = {.t = {.a = {.d = d, .ldq = d, .group = 64, .scale_type = LM_DTYPE_F16}}, .chunks = chunks};
+    attnq_bench b = {.t = {.a = {.d = d, .group = 64, .scale_type = LM_DTYPE_F16}}, .chunks = chunks};
     b.t.quant = (lm_kvq){c->row->format == LM_FORMAT_AFFINE8 ? 8 : 4, 64};
     b.stride = lm_kvq_head_bytes(b.t.quant, d, LM_DTYPE_F16);
     b.heads = check_aligned(c, b.stride * chunks);
     store(c, &b.t, CHECK_PLAIN, b.heads, LM_KV_BLOCK);
     for (size_t i = 1; i < chunks; i++) memcpy(b.heads + i * b.stride, b.heads, b.stride);
-    int32_t *limit = check_aligned(c, (size_t)r * 4);
-    float *q = check_aligned(c, (size_t)r * (size_t)d * 4);
-    for (int32_t i = 0; i < r; i++) limit[i] = LM_KV_BLOCK;
-    check_fill(c, CHECK_PLAIN, q, (size_t)r * (size_t)d);
-    b.t.a.q = q, b.t.a.limit = limit;
-    outputs(c, &b.t, c->row->impl, r);
+    bench_queries(c, &b.t, r);
     return b;
 }
 

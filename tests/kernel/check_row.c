@@ -185,6 +185,7 @@ static void benches(check *c) {
     check_bench(c, "rms_norm 9728", call_rms, &t, 12.0 * 9728, 0);
     check_bench(c, "swiglu 9728", call_swiglu, &t, 12.0 * 9728, 0);
     check_bench(c, "add 9728", call_add, &t, 12.0 * 9728, 0);
+    check_bench(c, "axpy 9728", call_axpy, &t, 12.0 * 9728, 0);
     check_release(c);
     t = make(c, 151936, CHECK_PLAIN);
     check_bench(c, "logsumexp 151936", call_lse, &t, 4.0 * 151936, 0);

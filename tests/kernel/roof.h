@@ -135,12 +135,13 @@ static inline void roof_heading(const roof *top) {
 /* A line of the table. Each figure 0: left out. */
 static inline void roof_line(const lm_kernel_row *row, const char *what, double gbytes, double of_bytes, double gflops,
                              double of_flops) {
-    static const char *const ops[] = {"matvec", "matmat", "attn", "row", "kv", "quant"};
-    static const char *const classes[] = {"", "f32", "f16", "bf16", "int8"};
+    size_t count;
+    lm_kernel_info info;
+    if (!lm_kernel_get_info((size_t)(row - lm_kernel_rows(&count)), &info)) return;
     const double figures[2][2] = {{gbytes, of_bytes}, {gflops, of_flops}};
-    printf("| %s | %s", ops[row->op], row->name);
-    if (!row->needs) printf(" %s", lm_format_name(row->format));
-    printf(" | %s | %s |", classes[row->numerics], what);
+    printf("| %s | %s", info.op, info.name);
+    if (!row->needs) printf(" %s", info.format);
+    printf(" | %s | %s |", info.numerics, what);
     for (int i = 0; i < 2; i++) {
         if (figures[i][0] > 0)
             printf(" %.3g |", figures[i][0]);

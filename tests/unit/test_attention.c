@@ -65,7 +65,7 @@ static void expected(int row, int head, double *y, double *moved) {
     static double e[ROWS];
     const float *query = q + row * Q + head * D;
     const int kv = head / (HEADS / KV_HEADS) * D;
-    double top = -INFINITY, sum = 0, size = 0;
+    double top = -(double)INFINITY, sum = 0, size = 0;
     for (int p = 0; p <= row; p++) {
         double s = 0, magnitude = 0;
         for (int d = 0; d < D; d++) {

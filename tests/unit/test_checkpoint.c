@@ -245,6 +245,9 @@ static void finds_snapshots(void **state) {
     assert_int_equal(lm_hub_find("org/name", COMMIT, &path, &e), LM_OK);
     lm_free(path);
     assert_int_equal(lm_hub_find("org/name", "../x", &path, &e), LM_ARG);
+    folder_write(&f, "model.gguf", "GGUF\3\0\0\0", 8);
+    assert_int_equal(lm_model_resolve(folder_path(&f, "model.gguf"), &path, &e), LM_IO);
+    assert_non_null(strstr(e.message, "found a GGUF file: convert it first"));
     assert_int_equal(lm_model_resolve(f.path, &path, &e), LM_OK); /* a path as it is */
     assert_string_equal(path, f.path);
     lm_free(path);

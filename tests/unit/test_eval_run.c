@@ -70,8 +70,7 @@ lm_status lm_tokenizer_decode(const lm_tokenizer *t, const int32_t *ids, size_t 
 /* ---- the fake engine */
 
 const lm_tokenizer *lm_engine_get_tokenizer(const lm_engine *engine) {
-    (void)engine;
-    return NULL;
+    return (const lm_tokenizer *)(const void *)engine; /* there is one; nobody looks into it */
 }
 void lm_engine_get_info(const lm_engine *engine, lm_engine_info *info) {
     (void)engine;

@@ -36,8 +36,8 @@ static void rounds_as_ggml(void **state) {
     char digest[65];
     fill(x);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_true(gguf_encode(cases[i].type, x, N, to));
-        sha256(to, gguf_row_bytes(cases[i].type, N), digest);
+        assert_true(cv_gguf_encode(cases[i].type, x, N, to));
+        sha256(to, cv_gguf_row_bytes(cases[i].type, N), digest);
         assert_string_equal(digest, cases[i].hash);
     }
 }
@@ -49,11 +49,11 @@ static void refuses_infinities(void **state) {
     static const uint32_t types[] = {LM_GGML_F16, LM_GGML_Q8_0, LM_GGML_Q4_0, LM_GGML_Q4_1};
     for (size_t i = 0; i < 4; i++) {
         x[5] = NAN;
-        assert_false(gguf_encode(types[i], x, 32, to));
+        assert_false(cv_gguf_encode(types[i], x, 32, to));
         x[5] = 1e30f;
-        assert_false(gguf_encode(types[i], x, 32, to));
+        assert_false(cv_gguf_encode(types[i], x, 32, to));
     }
-    assert_true(gguf_encode(LM_GGML_BF16, x, 32, to));
+    assert_true(cv_gguf_encode(LM_GGML_BF16, x, 32, to));
 }
 
 /* ---------------------------------------------------------------- whole models */
@@ -119,7 +119,7 @@ static float mlx_value(const lm_checkpoint *c, const char *path, int64_t row, in
     snprintf(name, sizeof name, "%s.weight", path);
     const lm_tensor *w = lm_checkpoint_find(c, name);
     if (!w) fail_msg("%s is missing", name);
-    if (w->dtype != LM_DTYPE_U32) return gguf_float_at(w, row * columns + column);
+    if (w->dtype != LM_DTYPE_U32) return cv_gguf_float_at(w, row * columns + column);
     snprintf(name, sizeof name, "%s.scales", path);
     const lm_tensor *s = lm_checkpoint_find(c, name);
     snprintf(name, sizeof name, "%s.biases", path);
@@ -131,7 +131,7 @@ static float mlx_value(const lm_checkpoint *c, const char *path, int64_t row, in
         q |= (unsigned)(((const uint8_t *)w->data)[row * words * 4 + at / 8] >> (at % 8) & 1) << i;
     }
     int64_t g = row * groups + column / (columns / groups);
-    return gguf_float_at(s, g) * (float)q + gguf_float_at(b, g);
+    return cv_gguf_float_at(s, g) * (float)q + cv_gguf_float_at(b, g);
 }
 
 /* heads > 0: row 2 i + t of a head is row t half + i of the source. `tolerance` is relative to the row's largest:

@@ -59,9 +59,9 @@ static void test_floats(void **state) {
                  {1.7976931348623157e308, "1.7976931348623157e+308"},
                  {1.0 / 3, "0.3333333333333333"},
                  {-123.456, "-123.456"},
-                 {NAN, "NaN"},
-                 {INFINITY, "Infinity"},
-                 {-INFINITY, "-Infinity"}};
+                 {(double)NAN, "NaN"},
+                 {(double)INFINITY, "Infinity"},
+                 {-(double)INFINITY, "-Infinity"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[64];
         cli_json_float(cases[i].value, text, sizeof text);

@@ -82,8 +82,8 @@ static void test_files(void **state) {
     assert_true(cv_json_dump(&b, value, false));
     assert_string_equal(b.data, "[\n    0.1,\n    1e-05\n]");
     lm_buf_free(&b);
-    assert_true(convert_shortest(0.1f) == 0.1);
-    assert_int_equal(convert_write_json(f.path, "a.json", value, 0, &err), LM_OK);
+    assert_true(cv_shortest(0.1f) == 0.1);
+    assert_int_equal(cv_write_json(f.path, "a.json", value, 0, &err), LM_OK);
     FILE *file = fopen(folder_path(&f, "a.json"), "rb");
     assert_non_null(file);
     char line[64] = "";

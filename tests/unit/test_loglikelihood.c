@@ -73,7 +73,7 @@ static double direct(lm_engine *e, const int32_t *ids, size_t from, size_t n, bo
     *greedy = true;
     for (size_t k = from; k < n; k++) {
         const float *x = logits + (k - 1) * v;
-        double best = -INFINITY, total = 0;
+        double best = -(double)INFINITY, total = 0;
         size_t top = 0;
         for (size_t j = 0; j < v; j++)
             if ((double)x[j] > best) best = (double)x[j], top = j;

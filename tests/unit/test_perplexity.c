@@ -168,7 +168,7 @@ static float *direct_logits(lm_engine *e, const lm_rows *rows, size_t i, int64_t
 }
 
 static double log_sum(const float *x, int64_t n) {
-    double best = -INFINITY, sum = 0;
+    double best = -(double)INFINITY, sum = 0;
     for (int64_t i = 0; i < n; i++) best = fmax(best, (double)x[i]);
     for (int64_t i = 0; i < n; i++) sum += exp((double)x[i] - best);
     return best + log(sum);

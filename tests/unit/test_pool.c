@@ -95,6 +95,7 @@ static void test_limits(void **state) {
     lm_pool *p;
     lm_error err;
     assert_int_equal(lm_pool_create(100000, &p, &err), LM_ARG);
+    assert_int_equal(lm_pool_create(-1, &p, &err), LM_ARG);
     assert_null(p);
     assert_int_equal(lm_pool_create(0, &p, &err), LM_OK);
     assert_true(lm_pool_threads(p) >= 1);

@@ -3,17 +3,9 @@
  * isn't this one, and as hwloc's synthetic topologies. */
 #include "base/topology.h"
 #include "lm/lm.h"
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "unit/made_root.h"
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
-/* after the headers that it needs */
-#include <cmocka.h>
 #if LM_HWLOC
 #include <hwloc.h>
 #endif
@@ -70,39 +62,6 @@ static void three_kinds(void **state) {
 }
 
 /* ---------------------------------------------------------------- a system's files */
-
-static char root[64];
-
-static void put(const char *text, const char *format, ...) {
-    char path[512], name[256];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
-    va_end(args);
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        assert_true(mkdir(path, 0777) == 0 || errno == EEXIST);
-        *slash = '/';
-    }
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fputs(text, f);
-    assert_int_equal(fclose(f), 0);
-}
-
-static int make_root(void **state) {
-    (void)state;
-    snprintf(root, sizeof root, "/tmp/lm_topology.XXXXXX");
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_root(void **state) {
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", root);
-    return system(command);
-}
 
 static void read_files(int first, int end) {
     bool allowed[LM_TOPOLOGY_CPUS] = {false};

@@ -202,11 +202,10 @@ static const void *select_impl(const cpu_backend *c, lm_op op, lm_format format)
 }
 
 /* Up to how many rows a product is faster by MATVEC, by the classes of the two kernels (docs/speed/cpu.md). MATMAT,
- * which unpacks weights into panels first, begins late beside a MATVEC row on bytes, later still if it computes in
- * float32 itself, and soonest if its panels are bytes too. */
+ * which unpacks weights into panels first, begins late beside a MATVEC row on bytes if it computes in float32 (dotprod
+ * without i8mm), and sooner if its panels are bytes too (i8mm). Elsewhere there is a MATMAT row as quick to begin. */
 #define ROWS_ONE_PASS 4 /* what MATVEC takes at once */
 #define ROWS_BYTES 7
-#define ROWS_BYTES_BF16 20
 #define ROWS_BYTES_F32 28
 /* ... and by the MATMAT row on bytes, where the class lets vdpbf16ps be chosen for many rows */
 #define ROWS_PANELS_OF_BYTES 32
@@ -216,8 +215,7 @@ static int matvec_rows(const cpu_backend *c, lm_format format) {
     if (!vec || !mat) return ROWS_ONE_PASS;
     if (vec->numerics == LM_NUMERICS_F32 || mat->needs == LM_CPU_VNNI || mat->needs == LM_CPU_AMX || c->few[format])
         return ROWS_ONE_PASS;
-    if (mat->numerics == LM_NUMERICS_F16) return ROWS_BYTES;
-    return mat->numerics == LM_NUMERICS_F32 ? ROWS_BYTES_F32 : ROWS_BYTES_BF16;
+    return mat->numerics == LM_NUMERICS_F16 ? ROWS_BYTES : ROWS_BYTES_F32;
 }
 
 /* The MATMAT row for a few rows beside one of class BF16: bytes are unpacked several times faster. NULL: none. */

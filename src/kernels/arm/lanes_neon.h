@@ -3,7 +3,6 @@
  * elements only (0 < n < 4) and load zeros above them. static inline only. */
 #ifndef LM_KERNELS_ARM_LANES_NEON_H
 #define LM_KERNELS_ARM_LANES_NEON_H
-#include "kernels/x86/exp.h"
 #include <arm_neon.h>
 #include <stdint.h>
 #include <string.h>
@@ -111,17 +110,12 @@ static inline float vf_largest(vf x) {
     return vmaxvq_f32(x);
 }
 
+#include "kernels/x86/exp.h"
+
 /* As in lanes_avx2.h, bit for bit. 2^n is applied in two halves: n may be 128, and one factor would overflow. */
 static inline vf vf_exp(vf x) {
     const vf n = vrndnq_f32(vf_mul(x, vf_set1(LM_EXP_LOG2E)));
-    vf r = vf_fma(n, vf_set1(-LM_EXP_LN2_HIGH), x);
-    r = vf_fma(n, vf_set1(-LM_EXP_LN2_LOW), r);
-    vf p = vf_set1(LM_EXP_C6);
-    p = vf_fma(p, r, vf_set1(LM_EXP_C5));
-    p = vf_fma(p, r, vf_set1(LM_EXP_C4));
-    p = vf_fma(p, r, vf_set1(LM_EXP_C3));
-    p = vf_fma(p, r, vf_set1(LM_EXP_C2));
-    p = vf_add(vf_fma(vf_mul(r, r), p, r), vf_set1(1.0f));
+    const vf p = vf_exp_of_rest(x, n);
     const int32x4_t whole = vcvtnq_s32_f32(n), half = vshrq_n_s32(whole, 1), rest = vsubq_s32(whole, half);
     const int32x4_t bias = vdupq_n_s32(127);
     const vf a = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(half, bias), 23));

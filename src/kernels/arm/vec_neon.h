@@ -131,12 +131,6 @@ static inline vi vi_and(vi a, vi b) {
 static inline vi vi_or(vi a, vi b) {
     return vorrq_s32(a, b);
 }
-static inline vi vi_shr(vi v, int bits) {
-    return (vi)((vu)v >> (uint32_t)bits);
-}
-static inline vi vi_shl(vi v, int bits) {
-    return (vi)((vu)v << (uint32_t)bits);
-}
 /* The low four bytes of `bytes`, one a lane. */
 static inline vi vi_from_bytes(uint64_t bytes) {
     const uint16x8_t halves = vmovl_u8(vcreate_u8(bytes));
@@ -172,11 +166,6 @@ static inline vi vi_load_codes(const uint8_t *p, int bits, int64_t bytes) {
     const uint8x16_t at = {0, 1, 2, 255, 3, 4, 5, 255, 6, 7, 8, 255, 9, 10, 11, 255};
     return vreinterpretq_s32_u8(vqtbl1q_u8(v, at));
 }
-static inline int vf_code_shift(int bits, int i) {
-    return bits * i + bits == 32 ? 0 : bits * i;
-}
-static inline vf vf_code(vi v, int bits, int i) {
-    if (bits * i + bits == 32) return vf_from_int(vi_shr(v, bits * i));
-    return vf_from_int(vi_and(v, vi_set1(((1u << bits) - 1) << (bits * i))));
-}
+
+#include "kernels/x86/vec_codes.h"
 #endif

@@ -3,6 +3,7 @@
  * attn.c: scalar attention over one block, the definition of op ATTN. Sums are kept in double and rounded once, so that
  * the vector rows are judged against something better than themselves. */
 #include "base/half.h"
+#include "kernels/ref/attn_scalar.h"
 #include "kernels/rows.h"
 #include <math.h>
 
@@ -16,11 +17,6 @@ static inline float load_f16(const void *base, size_t i) {
 }
 static inline float load_bf16(const void *base, size_t i) {
     return lm_bf16_to_f32(lm_load_u16((const char *)base + 2 * i));
-}
-
-static size_t scratch_bytes(int32_t d, int32_t r) {
-    (void)r;
-    return ((size_t)LM_KV_BLOCK + ((size_t)d + 7) / 8 * 8) * sizeof(double);
 }
 
 static inline void one_row(const lm_attn_args *a, int32_t r, double *s, load_fn load) {
@@ -41,13 +37,6 @@ static inline void one_row(const lm_attn_args *a, int32_t r, double *s, load_fn 
     for (int32_t d = 0; d < a->d; d++) acc[d] = (float)total[d];
     a->m[r] = max;
     a->l[r] = (float)sum;
-}
-
-static void merge(float *to, float a, const float *from, float b, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        const float y = from[i] * b;
-        to[i] = a == 0.0f ? y : to[i] * a + y;
-    }
 }
 
 #define DEFINE_ATTN(type)                                                       \

@@ -3,14 +3,10 @@
  * attnq.c: scalar attention over one block of quantized keys and values, the definition of op ATTNQ. Sums are kept in
  * double and rounded once. */
 #include "kernels/kvq.h"
+#include "kernels/ref/attn_scalar.h"
 #include "kernels/rows.h"
 #include "kernels/unpack.h"
 #include <math.h>
-
-static size_t scratch_bytes(int32_t d, int32_t r) {
-    (void)r;
-    return ((size_t)LM_KV_BLOCK + ((size_t)d + 7) / 8 * 8) * sizeof(double);
-}
 
 static double element(const lm_attn_args *a, int stored, bool values, int32_t pos, int32_t e) {
     const size_t scales = lm_kvq_scales_bytes(a->d, a->group, a->scale_type);
@@ -44,13 +40,6 @@ static void one_row(const lm_attn_args *a, int stored, int32_t r, double *s) {
     for (int32_t e = 0; e < a->d; e++) acc[e] = (float)total[e];
     a->m[r] = max;
     a->l[r] = (float)sum;
-}
-
-static void merge(float *to, float a, const float *from, float b, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        const float y = from[i] * b;
-        to[i] = a == 0.0f ? y : to[i] * a + y;
-    }
 }
 
 static void chunk_8(const lm_attn_args *a, void *scratch) {

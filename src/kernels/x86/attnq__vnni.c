@@ -177,15 +177,9 @@ INLINE void tile(const rows *t, const lm_attn_args *a, int stored, int mr, int32
     }
 }
 
-static void tile_1(const rows *t, const lm_attn_args *a, int stored, int32_t first) {
-    stored == 8 ? tile(t, a, 8, 1, first) : tile(t, a, 4, 1, first);
-}
-static void tile_2(const rows *t, const lm_attn_args *a, int stored, int32_t first) {
-    stored == 8 ? tile(t, a, 8, 2, first) : tile(t, a, 4, 2, first);
-}
-static void tile_3(const rows *t, const lm_attn_args *a, int stored, int32_t first) {
-    stored == 8 ? tile(t, a, 8, 3, first) : tile(t, a, 4, 3, first);
-}
+DEFINE_TILE(1)
+DEFINE_TILE(2)
+DEFINE_TILE(3)
 
 /* Scratch: floats first, then bytes; every piece a multiple of 64 bytes. */
 static size_t layout(int32_t d, char *base, rows *t) {
@@ -223,12 +217,5 @@ static void chunk(const lm_attn_args *a, int stored, void *scratch) {
     }
 }
 
-static void chunk_8(const lm_attn_args *a, void *scratch) {
-    chunk(a, 8, scratch);
-}
-static void chunk_4(const lm_attn_args *a, void *scratch) {
-    chunk(a, 4, scratch);
-}
-const lm_attn_impl lm_attnq_affine8__vnni = {scratch_bytes, chunk_8, merge, 0};
-const lm_attn_impl lm_attnq_affine4__vnni = {scratch_bytes, chunk_4, merge, 0};
+DEFINE_ATTNQ(vnni)
 #endif

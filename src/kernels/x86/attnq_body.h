@@ -115,15 +115,9 @@ INLINE void tile(const rows *t, const lm_attn_args *a, int stored, int mr, int32
     }
 }
 
-static void tile_1(const rows *t, const lm_attn_args *a, int stored, int32_t first) {
-    stored == 8 ? tile(t, a, 8, 1, first) : tile(t, a, 4, 1, first);
-}
-static void tile_2(const rows *t, const lm_attn_args *a, int stored, int32_t first) {
-    stored == 8 ? tile(t, a, 8, 2, first) : tile(t, a, 4, 2, first);
-}
-static void tile_3(const rows *t, const lm_attn_args *a, int stored, int32_t first) {
-    stored == 8 ? tile(t, a, 8, 3, first) : tile(t, a, 4, 3, first);
-}
+DEFINE_TILE(1)
+DEFINE_TILE(2)
+DEFINE_TILE(3)
 
 static void chunk(const lm_attn_args *a, int stored, float *scratch) {
     const int32_t groups = a->d / a->group;
@@ -153,15 +147,4 @@ static size_t scratch_bytes(int32_t d, int32_t r) {
     (void)r;
     return (2 * ROWS * LM_KV_BLOCK + (size_t)round_up(ROWS * (d / 32), 16)) * sizeof(float);
 }
-
-static void chunk_8(const lm_attn_args *a, void *scratch) {
-    chunk(a, 8, scratch);
-}
-static void chunk_4(const lm_attn_args *a, void *scratch) {
-    chunk(a, 4, scratch);
-}
-
-#define DEFINE_ATTNQ(level)                                                            \
-    const lm_attn_impl lm_attnq_affine8__##level = {scratch_bytes, chunk_8, merge, 0}; \
-    const lm_attn_impl lm_attnq_affine4__##level = {scratch_bytes, chunk_4, merge, 0};
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * attnq_common.h: what the vector rows of op ATTNQ share, in the vector words of lanes_*.h: scales, softmax, merging.
- * Rows are taken up to three at a time; each is computed by chains of its own, so that their company changes no bit. */
+ * attnq_common.h: what the vector rows of op ATTNQ share, in the vector words of lanes_*.h: scales, softmax, merging,
+ * and the rows' entries. Rows are taken up to three at a time; each is computed by chains of its own, so that their
+ * company changes no bit. */
 #ifndef LM_KERNELS_X86_ATTNQ_COMMON_H
 #define LM_KERNELS_X86_ATTNQ_COMMON_H
 #include "kernels/kvq.h"
@@ -72,4 +73,21 @@ INLINE float weigh(const half *h, const float *e, int32_t g, int32_t n, int32_t 
     for (; p < end; p += VF_LANES) vf_store(to + p, vf_zero());
     return vf_sum(all);
 }
+
+/* tile_MR: MR rows of a tile, for either width of stored codes; the including file's tile() has both as constants. */
+#define DEFINE_TILE(mr)                                                                      \
+    static void tile_##mr(const rows *t, const lm_attn_args *a, int stored, int32_t first) { \
+        stored == 8 ? tile(t, a, 8, mr, first) : tile(t, a, 4, mr, first);                   \
+    }
+
+/* The rows of a level, from the including file's chunk(args, stored, scratch) and scratch_bytes. */
+#define DEFINE_ATTNQ(level)                                                            \
+    static void chunk_8(const lm_attn_args *a, void *scratch) {                        \
+        chunk(a, 8, scratch);                                                          \
+    }                                                                                  \
+    static void chunk_4(const lm_attn_args *a, void *scratch) {                        \
+        chunk(a, 4, scratch);                                                          \
+    }                                                                                  \
+    const lm_attn_impl lm_attnq_affine8__##level = {scratch_bytes, chunk_8, merge, 0}; \
+    const lm_attn_impl lm_attnq_affine4__##level = {scratch_bytes, chunk_4, merge, 0};
 #endif

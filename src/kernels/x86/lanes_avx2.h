@@ -3,7 +3,6 @@
  * only (0 < n < 8) and load zeros above them. static inline only. */
 #ifndef LM_KERNELS_X86_LANES_AVX2_H
 #define LM_KERNELS_X86_LANES_AVX2_H
-#include "kernels/x86/exp.h"
 #include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
@@ -113,17 +112,12 @@ static inline float vf_largest(vf x) {
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 
+#include "kernels/x86/exp.h"
+
 /* As in lanes_avx512.h, bit for bit. 2^n is applied in two halves: n may be 128, and one factor would overflow. */
 static inline vf vf_exp(vf x) {
     vf n = _mm256_round_ps(vf_mul(x, vf_set1(LM_EXP_LOG2E)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    vf r = vf_fma(n, vf_set1(-LM_EXP_LN2_HIGH), x);
-    r = vf_fma(n, vf_set1(-LM_EXP_LN2_LOW), r);
-    vf p = vf_set1(LM_EXP_C6);
-    p = vf_fma(p, r, vf_set1(LM_EXP_C5));
-    p = vf_fma(p, r, vf_set1(LM_EXP_C4));
-    p = vf_fma(p, r, vf_set1(LM_EXP_C3));
-    p = vf_fma(p, r, vf_set1(LM_EXP_C2));
-    p = vf_add(vf_fma(vf_mul(r, r), p, r), vf_set1(1.0f));
+    const vf p = vf_exp_of_rest(x, n);
     __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1), rest = _mm256_sub_epi32(whole, half);
     const __m256i bias = _mm256_set1_epi32(127);
     vf a = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));

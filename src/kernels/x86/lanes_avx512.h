@@ -4,7 +4,6 @@
  * load zeros above them. static inline only. */
 #ifndef LM_KERNELS_X86_LANES_AVX512_H
 #define LM_KERNELS_X86_LANES_AVX512_H
-#include "kernels/x86/exp.h"
 #include <immintrin.h>
 #include <stdint.h>
 
@@ -103,17 +102,12 @@ static inline float vf_largest(vf x) {
     return _mm512_reduce_max_ps(x);
 }
 
+#include "kernels/x86/exp.h"
+
 /* exp(x): at most 1 ulp off where the result is normal; results below 2^-126 are 0, -inf gives 0, above 88.72 inf. */
 static inline vf vf_exp(vf x) {
     vf n = _mm512_roundscale_ps(vf_mul(x, vf_set1(LM_EXP_LOG2E)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    vf r = vf_fma(n, vf_set1(-LM_EXP_LN2_HIGH), x);
-    r = vf_fma(n, vf_set1(-LM_EXP_LN2_LOW), r);
-    vf p = vf_set1(LM_EXP_C6);
-    p = vf_fma(p, r, vf_set1(LM_EXP_C5));
-    p = vf_fma(p, r, vf_set1(LM_EXP_C4));
-    p = vf_fma(p, r, vf_set1(LM_EXP_C3));
-    p = vf_fma(p, r, vf_set1(LM_EXP_C2));
-    p = vf_add(vf_fma(vf_mul(r, r), p, r), vf_set1(1.0f));
+    const vf p = vf_exp_of_rest(x, n);
     vf y = _mm512_scalef_ps(p, n);
     /* +-inf made r NaN; the comparisons put that right and leave NaN alone. */
     y = _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(x, vf_set1(LM_EXP_LOWEST), _CMP_LT_OQ), vf_zero());

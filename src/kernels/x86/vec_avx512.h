@@ -97,12 +97,6 @@ static inline vi vi_and(vi a, vi b) {
 static inline vi vi_or(vi a, vi b) {
     return _mm512_or_si512(a, b);
 }
-static inline vi vi_shr(vi v, int bits) {
-    return (vi)((vu)v >> (uint32_t)bits);
-}
-static inline vi vi_shl(vi v, int bits) {
-    return (vi)((vu)v << (uint32_t)bits);
-}
 /* The low bytes of `bytes`, one a lane. */
 static inline vi vi_from_bytes(uint64_t bytes) {
     return _mm512_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes));
@@ -155,13 +149,6 @@ static inline vi vi_load_codes(const uint8_t *p, int bits, int64_t bytes) {
     const __m128i spread = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1);
     return _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(spread));
 }
-/* Code i of every lane times 2^shift, shift = vf_code_shift(bits, i): masked in place and converted, which spares a
- * shift; prep divides x by as much. The topmost code would turn negative: it is shifted. */
-static inline int vf_code_shift(int bits, int i) {
-    return bits * i + bits == 32 ? 0 : bits * i;
-}
-static inline vf vf_code(vi v, int bits, int i) {
-    if (bits * i + bits == 32) return vf_from_int(vi_shr(v, bits * i));
-    return vf_from_int(vi_and(v, vi_set1(((1u << bits) - 1) << (bits * i))));
-}
+
+#include "kernels/x86/vec_codes.h"
 #endif
