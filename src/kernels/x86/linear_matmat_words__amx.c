@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT
+ * linear_matmat_words__amx.c: MATMAT rows of class F16 for affine weights and many rows of activations: both sides as
+ * 16-bit fixed point (panel_words.h), two planes of bytes each, on AMX tiles of bytes. Four products of tiles make an
+ * exact product, so the only roundings are those of the two sides; and where linear_matmat_bytes__amx.c scales sums for
+ * every group, here a block of up to WD_INPUTS inputs is one sum.
+ *
+ * Activations: blocks of 16 rows; per 64 inputs a tile of high and one of low bytes, both signed; then the blocks'
+ * steps. Three tiles of sums: high high, high low + low high, low low. While tiles multiply a block of inputs, vectors
+ * join and scale the sums of the one before. Every output is one chain over the blocks of inputs, so M and the split of
+ * N leave no trace in the bits. */
+#if defined(__x86_64__)
+#include "kernels/x86/panel_words.h"
+#include "kernels/x86/tiles.h"
+
+#define OUTPUTS 128   /* unpacked together, for */
+#define MOST_STEPS 25 /* tiles of inputs (whole blocks of them), so that they stay in the second-level cache */
+#define MOST_BLOCKS (MOST_STEPS * WD_STEP / 64)
+#define FROM_ROWS 33
+
+typedef struct aw_scratch {
+    _Alignas(64) uint32_t panel[OUTPUTS / VL][MOST_STEPS * 2 * WD_TILE];
+    _Alignas(64) float steps[OUTPUTS / VL][MOST_BLOCKS][VL];
+    _Alignas(64) int32_t products[3][WD_TILE];
+    _Alignas(64) float sums[WD_TILE];
+    wd_scratch words;
+} aw_scratch;
+
+static int64_t at_most(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* ---- activations ---- */
+
+static int64_t steps_of(int64_t k) {
+    return (k + WD_STEP - 1) / WD_STEP;
+}
+static int64_t blocks_of(const lm_weight *w) {
+    return (w->k + wd_block(w) - 1) / wd_block(w);
+}
+/* Bytes of the tiles of 16 rows, and with their steps. */
+static int64_t tiles_bytes(const lm_weight *w) {
+    return steps_of(w->k) * 2 * BLOCK * WD_STEP;
+}
+static int64_t rows_bytes(const lm_weight *w) {
+    return tiles_bytes(w) + blocks_of(w) * BLOCK * (int64_t)sizeof(float);
+}
+static size_t prep_bytes(const lm_weight *w, int64_t m) {
+    return (size_t)(rows_bytes(w) * ((m + BLOCK - 1) / BLOCK));
+}
+static size_t scratch_bytes(const lm_weight *w, int64_t m) {
+    (void)w, (void)m;
+    return (sizeof(aw_scratch) + 63) & ~(size_t)63;
+}
+
+/* x[0..n) to row r of tiles; returns the step. */
+INLINE float prep_row(const float *x, int64_t n, int8_t *to) {
+    const vi magnitude = vi_set1(0x7fffffff);
+    vi top = vi_zero();
+    for (int64_t k = 0; k < n; k += VL) top = _mm512_max_epi32(top, vi_and(vi_load(x + k), magnitude));
+    const float max = lm_bits_f32((uint32_t)_mm512_reduce_max_epi32(top));
+    const float up = max < 0x1p-60f ? 0x1p64f : 1.0f; /* else 1 / step would overflow */
+    const vf factor = vf_set1(max == 0 ? 0 : (float)FX_TOP / (max * up)), raise = vf_set1(up);
+    for (int64_t k = 0; k < n; k += 2 * VL) {
+        const vi a = _mm512_cvtps_epi32(vf_mul(vf_mul(vf_load(x + k), raise), factor));
+        const vi b = _mm512_cvtps_epi32(vf_mul(vf_mul(vf_load(x + k + VL), raise), factor));
+        const vi words =
+            _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)), _mm512_cvtepi32_epi16(b), 1);
+        const vi high = _mm512_srai_epi16(_mm512_add_epi16(words, _mm512_set1_epi16(128)), 8);
+        int8_t *at = to + k / WD_STEP * 2 * BLOCK * WD_STEP + k % WD_STEP;
+        _mm256_store_si256((__m256i *)(void *)at, _mm512_cvtepi16_epi8(high));
+        _mm256_store_si256((__m256i *)(void *)(at + BLOCK * WD_STEP), _mm512_cvtepi16_epi8(words));
+    }
+    return max * up / (float)FX_TOP / up;
+}
+
+/* Rows that are missing and inputs past K become zeros. */
+static void prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, int64_t m1, int64_t m, void *xp) {
+    const int64_t each = wd_block(w), bytes = rows_bytes(w);
+    (void)m;
+    for (int64_t i = m0; i < m1; i += BLOCK) {
+        int8_t *to = (int8_t *)xp + i / BLOCK * bytes;
+        float *steps = (float *)(void *)(to + tiles_bytes(w));
+        if (m1 - i < BLOCK || w->k % WD_STEP) memset(to, 0, (size_t)bytes);
+        for (int64_t r = 0; r < at_most(m1 - i, BLOCK); r++)
+            for (int64_t k = 0, b = 0; k < w->k; k += each, b++)
+                steps[b * BLOCK + r] = prep_row(x + (i + r) * ldx + k, at_most(w->k - k, each),
+                                                to + k / WD_STEP * 2 * BLOCK * WD_STEP + r * WD_STEP);
+    }
+}
+
+/* ---- products ---- */
+
+/* What is to be done with the sums of a block of inputs: to = (from +) products * steps. */
+typedef struct finish {
+    int64_t rows, cols, ldf, ldt;
+    const float *x_steps, *w_steps, *from; /* from: NULL for zeros */
+    float *to;
+} finish;
+
+/* Rows r..end of it. */
+INLINE void join(const finish *f, const int32_t *products, int64_t r, int64_t end) {
+    const vf w_step = vf_load(f->w_steps), high = vf_set1(256);
+    for (end = at_most(end, f->rows); r < end; r++) {
+        const vi upper = _mm512_add_epi32(vi_shl(vi_load(products + r * VL), 8), vi_load(products + WD_TILE + r * VL));
+        const vf v = vf_fma(vf_from_int(upper), high, vf_from_int(vi_load(products + 2 * WD_TILE + r * VL)));
+        const vf scale = vf_mul(w_step, vf_set1(f->x_steps[r]));
+        vf_store_n(f->to + r * f->ldt,
+                   f->from ? vf_fma(v, scale, vf_load_n(f->from + r * f->ldf, f->cols)) : vf_mul(v, scale), f->cols);
+    }
+}
+
+/* Products of `steps` tiles of inputs, while `before`, unless NULL, is finished. */
+static void multiply(int64_t steps, const int8_t *x, const uint32_t *w, const finish *before, int32_t *products) {
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    for (int64_t i = 0; i < steps; i++) {
+        TILE_LOAD(4, x + i * 2 * BLOCK * WD_STEP, WD_STEP);
+        TILE_LOAD(6, w + i * 2 * WD_TILE, VL * 4);
+        TILE_LOAD(5, x + (i * 2 + 1) * BLOCK * WD_STEP, WD_STEP);
+        TILE_LOAD(7, w + (i * 2 + 1) * WD_TILE, VL * 4);
+        TILE_MULTIPLY_SIGNED(0, 4, 6);
+        TILE_MULTIPLY_SIGNED(1, 5, 6);
+        TILE_MULTIPLY_BYTES(1, 4, 7);
+        TILE_MULTIPLY_BYTES(2, 5, 7);
+        if (before) join(before, products, BLOCK * i / steps, BLOCK * (i + 1) / steps);
+    }
+    TILE_STORE(0, products, VL * 4);
+    TILE_STORE(1, products + WD_TILE, VL * 4);
+    TILE_STORE(2, products + 2 * WD_TILE, VL * 4);
+}
+
+/* y[m][n..end) (+)= x times the panels: inputs of blocks b0..b1. */
+static void rows_times_panels(const lm_weight *w, const void *xp, int64_t m, int64_t n, int64_t end, int64_t b0,
+                              int64_t b1, float *y, int64_t ldy, aw_scratch *s) {
+    const int64_t each = wd_block(w), tiles = each / WD_STEP, last = steps_of(w->k);
+    finish before, *there = NULL;
+    for (int64_t i = 0; i < m; i += BLOCK) {
+        const int8_t *x = (const int8_t *)xp + i / BLOCK * rows_bytes(w);
+        const float *x_steps = (const float *)(const void *)(x + tiles_bytes(w));
+        for (int64_t p = n; p < end; p += VL) {
+            const int strip = (int)((p - n) / VL);
+            float *to = y + i * ldy + p;
+            for (int64_t b = b0; b < b1; b++) {
+                const int64_t at = b * tiles, steps = at_most(tiles, last - at);
+                multiply(steps, x + at * 2 * BLOCK * WD_STEP, s->panel[strip] + (b - b0) * tiles * 2 * WD_TILE, there,
+                         s->products[0]);
+                before = (finish){.rows = at_most(m - i, BLOCK),
+                                  .cols = at_most(end - p, VL),
+                                  .x_steps = x_steps + b * BLOCK,
+                                  .w_steps = s->steps[strip][b - b0],
+                                  .from = b > b0 ? s->sums
+                                          : b    ? to
+                                                 : NULL,
+                                  .ldf = b > b0 ? VL : ldy,
+                                  .to = b + 1 < b1 ? s->sums : to,
+                                  .ldt = b + 1 < b1 ? VL : ldy};
+                there = &before;
+            }
+        }
+    }
+    if (there) join(there, s->products[0], 0, BLOCK);
+}
+
+INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, int64_t ldy,
+                void *scratch) {
+    aw_scratch *s = scratch;
+    const int64_t each = wd_block(w), blocks = blocks_of(w), tiles = each / WD_STEP, together = MOST_STEPS / tiles;
+    tiles_begin(16);
+    for (int64_t n = n0; n < n1; n += OUTPUTS)
+        for (int64_t b0 = 0; b0 < blocks; b0 += together) {
+            const int64_t end = at_most(n1, n + OUTPUTS), b1 = at_most(blocks, b0 + together);
+            for (int64_t p = n; p < end; p += VL)
+                for (int64_t b = b0; b < b1; b++)
+                    wd_strip(bits, w, p, n1 - 1, b * each, at_most(w->k - b * each, each), &s->words,
+                             s->panel[(p - n) / VL] + (b - b0) * tiles * 2 * WD_TILE, s->steps[(p - n) / VL][b - b0]);
+            rows_times_panels(w, xp, m, n, end, b0, b1, y, ldy, s);
+        }
+    tiles_end();
+}
+
+#define LM_MATMAT_WORDS(bits)                                                                                     \
+    static void run_affine##bits(const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, \
+                                 int64_t ldy, void *scratch) {                                                    \
+        run(bits, w, xp, m, n0, n1, y, ldy, scratch);                                                             \
+    }                                                                                                             \
+    const lm_linear_impl lm_matmat_affine##bits##_words__amx = {                                                  \
+        NR, BLOCK, prep_bytes, prep, scratch_bytes, run_affine##bits, OUTPUTS, FROM_ROWS}
+
+LM_MATMAT_WORDS(2);
+LM_MATMAT_WORDS(3);
+LM_MATMAT_WORDS(4);
+LM_MATMAT_WORDS(5);
+LM_MATMAT_WORDS(6);
+LM_MATMAT_WORDS(8);
+#else
+typedef int lm_empty_translation_unit;
+#endif
