@@ -13,8 +13,8 @@
 #include "kernels/x86/tiles.h"
 
 #define OUTPUTS 128   /* unpacked together, for */
-#define MOST_STEPS 25 /* tiles of inputs (whole blocks of them), so that they stay in the second-level cache */
-#define MOST_BLOCKS (MOST_STEPS * WD_STEP / 64)
+#define MOST_STEPS 13 /* tiles of inputs (whole blocks of them), so that they stay in the second-level cache */
+#define MOST_BLOCKS (MOST_STEPS)
 #define FROM_ROWS 33
 
 typedef struct aw_scratch {
@@ -52,39 +52,51 @@ static size_t scratch_bytes(const lm_weight *w, int64_t m) {
     return (sizeof(aw_scratch) + 63) & ~(size_t)63;
 }
 
-/* x[0..n) to row r of tiles; returns the step. */
+/* 64 integers, a quarter in every vector, to bytes in order: high to `to`, low to the tile behind. */
+INLINE void put_bytes(const vi q[4], int8_t *to) {
+    const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const vi half = _mm512_set1_epi16(128), low = _mm512_set1_epi16(255);
+    const vi a = _mm512_packs_epi32(q[0], q[1]), b = _mm512_packs_epi32(q[2], q[3]);
+    const vi highs = _mm512_packs_epi16(_mm512_srai_epi16(_mm512_add_epi16(a, half), 8),
+                                        _mm512_srai_epi16(_mm512_add_epi16(b, half), 8));
+    const vi lows = _mm512_packus_epi16(vi_and(a, low), vi_and(b, low));
+    vi_store(to, _mm512_permutexvar_epi32(order, highs));
+    vi_store(to + BLOCK * WD_STEP, _mm512_permutexvar_epi32(order, lows));
+}
+
+/* x[0..n) to a row of tiles, zeros to their end; returns the step. */
 INLINE float prep_row(const float *x, int64_t n, int8_t *to) {
     const vi magnitude = vi_set1(0x7fffffff);
-    vi top = vi_zero();
-    for (int64_t k = 0; k < n; k += VL) top = _mm512_max_epi32(top, vi_and(vi_load(x + k), magnitude));
-    const float max = lm_bits_f32((uint32_t)_mm512_reduce_max_epi32(top));
+    vi top[2] = {vi_zero(), vi_zero()};
+    for (int64_t k = 0; k < n; k += 2 * VL) /* groups are of 32 or more */
+        UNROLL for (int i = 0; i < 2; i++) top[i] =
+            _mm512_max_epi32(top[i], vi_and(vi_load(x + k + i * VL), magnitude));
+    const float max = lm_bits_f32((uint32_t)_mm512_reduce_max_epi32(_mm512_max_epi32(top[0], top[1])));
     const float up = max < 0x1p-60f ? 0x1p64f : 1.0f; /* else 1 / step would overflow */
     const vf factor = vf_set1(max == 0 ? 0 : (float)FX_TOP / (max * up)), raise = vf_set1(up);
-    for (int64_t k = 0; k < n; k += 2 * VL) {
-        const vi a = _mm512_cvtps_epi32(vf_mul(vf_mul(vf_load(x + k), raise), factor));
-        const vi b = _mm512_cvtps_epi32(vf_mul(vf_mul(vf_load(x + k + VL), raise), factor));
-        const vi words =
-            _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)), _mm512_cvtepi32_epi16(b), 1);
-        const vi high = _mm512_srai_epi16(_mm512_add_epi16(words, _mm512_set1_epi16(128)), 8);
-        int8_t *at = to + k / WD_STEP * 2 * BLOCK * WD_STEP + k % WD_STEP;
-        _mm256_store_si256((__m256i *)(void *)at, _mm512_cvtepi16_epi8(high));
-        _mm256_store_si256((__m256i *)(void *)(at + BLOCK * WD_STEP), _mm512_cvtepi16_epi8(words));
+    for (int64_t k = 0; k < n; k += WD_STEP) {
+        vi q[4];
+        UNROLL for (int i = 0; i < 4; i++) {
+            const vf v = i < 2 || k + WD_STEP <= n ? vf_load(x + k + i * VL) : vf_zero();
+            q[i] = _mm512_cvtps_epi32(vf_mul(vf_mul(v, raise), factor));
+        }
+        put_bytes(q, to + k * 2 * BLOCK);
     }
     return max * up / (float)FX_TOP / up;
 }
 
-/* Rows that are missing and inputs past K become zeros. */
+/* Rows that are missing become zeros. */
 static void prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, int64_t m1, int64_t m, void *xp) {
     const int64_t each = wd_block(w), bytes = rows_bytes(w);
     (void)m;
     for (int64_t i = m0; i < m1; i += BLOCK) {
         int8_t *to = (int8_t *)xp + i / BLOCK * bytes;
         float *steps = (float *)(void *)(to + tiles_bytes(w));
-        if (m1 - i < BLOCK || w->k % WD_STEP) memset(to, 0, (size_t)bytes);
+        if (m1 - i < BLOCK) memset(to, 0, (size_t)bytes);
         for (int64_t r = 0; r < at_most(m1 - i, BLOCK); r++)
             for (int64_t k = 0, b = 0; k < w->k; k += each, b++)
-                steps[b * BLOCK + r] = prep_row(x + (i + r) * ldx + k, at_most(w->k - k, each),
-                                                to + k / WD_STEP * 2 * BLOCK * WD_STEP + r * WD_STEP);
+                steps[b * BLOCK + r] =
+                    prep_row(x + (i + r) * ldx + k, at_most(w->k - k, each), to + k * 2 * BLOCK + r * WD_STEP);
     }
 }
 
@@ -123,8 +135,10 @@ static void multiply(int64_t steps, const int8_t *x, const uint32_t *w, const fi
         TILE_MULTIPLY_SIGNED(1, 5, 6);
         TILE_MULTIPLY_BYTES(1, 4, 7);
         TILE_MULTIPLY_BYTES(2, 5, 7);
-        if (before) join(before, products, BLOCK * i / steps, BLOCK * (i + 1) / steps);
+        /* the sums that were stored last are not there yet at the first step */
+        if (before && i) join(before, products, BLOCK * (i - 1) / (steps - 1), BLOCK * i / (steps - 1));
     }
+    if (before && steps == 1) join(before, products, 0, BLOCK);
     TILE_STORE(0, products, VL * 4);
     TILE_STORE(1, products + WD_TILE, VL * 4);
     TILE_STORE(2, products + 2 * WD_TILE, VL * 4);
@@ -171,9 +185,13 @@ INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t
         for (int64_t b0 = 0; b0 < blocks; b0 += together) {
             const int64_t end = at_most(n1, n + OUTPUTS), b1 = at_most(blocks, b0 + together);
             for (int64_t p = n; p < end; p += VL)
-                for (int64_t b = b0; b < b1; b++)
+                for (int64_t b = b0; b < b1; b++) {
+                    const bool here = b + 1 < b1; /* the next strip: of these outputs, ... */
+                    const int64_t next_k = (here ? b + 1 : b0) * each;
+                    wd_ask(bits, w, here ? p : p + VL, n1 - 1, next_k, at_most(w->k - next_k, each));
                     wd_strip(bits, w, p, n1 - 1, b * each, at_most(w->k - b * each, each), &s->words,
                              s->panel[(p - n) / VL] + (b - b0) * tiles * 2 * WD_TILE, s->steps[(p - n) / VL][b - b0]);
+                }
             rows_times_panels(w, xp, m, n, end, b0, b1, y, ldy, s);
         }
     tiles_end();

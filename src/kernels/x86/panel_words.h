@@ -11,7 +11,7 @@
 #include "kernels/x86/fixed16.h"
 #include "kernels/x86/panel.h"
 
-#define WD_INPUTS 320 /* of a block, at most: sums of products and their joins stay below 2^31 */
+#define WD_INPUTS 384 /* of a block, at most: sums of products and their joins stay below 2^31 */
 #define WD_STEP 64    /* inputs of a tile */
 #define WD_TILE 256   /* lanes of a tile */
 
@@ -72,6 +72,19 @@ INLINE void wd_clear(uint32_t *out) {
     UNROLL for (int i = 0; i < 8; i++) {
         vi_store(out + i * VL, vi_zero());
         vi_store(out + WD_TILE + i * VL, vi_zero());
+    }
+}
+
+/* Asks for what wd_strip will read: 16 rows side by side are no stream that the processor would foresee. */
+INLINE void wd_ask(int bits, const lm_weight *w, int64_t n, int64_t n_last, int64_t k0, int64_t kc) {
+    const int64_t all = w->k / w->group, size = w->scale_type == LM_DTYPE_F32 ? 4 : 2;
+    for (int64_t i = n; i < n + VL && i <= n_last; i++) {
+        const uintptr_t row = (uintptr_t)w->data + (uintptr_t)i * w->row_bytes + (uintptr_t)(k0 * bits / 8);
+        for (int64_t at = 0; at < kc * bits / 8; at += 64)
+            _mm_prefetch((const char *)(row + (uintptr_t)at), _MM_HINT_T0);
+        const uintptr_t at = (uintptr_t)((i * all + k0 / w->group) * size);
+        _mm_prefetch((const char *)((uintptr_t)w->scales + at), _MM_HINT_T0);
+        _mm_prefetch((const char *)((uintptr_t)w->biases + at), _MM_HINT_T0);
     }
 }
 
