@@ -15,13 +15,14 @@
 #define OUTPUTS 128   /* unpacked together, for */
 #define MOST_STEPS 13 /* tiles of inputs (whole blocks of them), so that they stay in the second-level cache */
 #define MOST_BLOCKS (MOST_STEPS)
+#define JOINED 4 /* rows whose sums are joined after a step */
 #define FROM_ROWS 33
 
 typedef struct aw_scratch {
     _Alignas(64) uint32_t panel[OUTPUTS / VL][MOST_STEPS * 2 * WD_TILE];
     _Alignas(64) float steps[OUTPUTS / VL][MOST_BLOCKS][VL];
     _Alignas(64) int32_t products[3][WD_TILE];
-    _Alignas(64) float sums[WD_TILE];
+    _Alignas(64) float edge[WD_TILE]; /* sums of fewer rows or outputs than a tile has */
     wd_scratch words;
 } aw_scratch;
 
@@ -102,27 +103,34 @@ static void prep(const lm_weight *w, const float *x, int64_t ldx, int64_t m0, in
 
 /* ---- products ---- */
 
-/* What is to be done with the sums of a block of inputs: to = (from +) products * steps. */
+/* What is to be done with the sums of a block of inputs: 16 rows at `to` = (their own values +) products * steps. */
 typedef struct finish {
-    int64_t rows, cols, ldf, ldt;
-    const float *x_steps, *w_steps, *from; /* from: NULL for zeros */
+    const float *x_steps, *w_steps;
     float *to;
+    int64_t ld;
+    __mmask16 add; /* lanes that have values already: all or none */
 } finish;
 
-/* Rows r..end of it. */
-INLINE void join(const finish *f, const int32_t *products, int64_t r, int64_t end) {
+/* Rows r to r + JOINED. */
+INLINE void join(const finish *f, const int32_t *products, int64_t r) {
     const vf w_step = vf_load(f->w_steps), high = vf_set1(256);
-    for (end = at_most(end, f->rows); r < end; r++) {
-        const vi upper = _mm512_add_epi32(vi_shl(vi_load(products + r * VL), 8), vi_load(products + WD_TILE + r * VL));
-        const vf v = vf_fma(vf_from_int(upper), high, vf_from_int(vi_load(products + 2 * WD_TILE + r * VL)));
-        const vf scale = vf_mul(w_step, vf_set1(f->x_steps[r]));
-        vf_store_n(f->to + r * f->ldt,
-                   f->from ? vf_fma(v, scale, vf_load_n(f->from + r * f->ldf, f->cols)) : vf_mul(v, scale), f->cols);
+    const int64_t ld = f->ld;
+    const __mmask16 add = f->add;
+    const float *x_steps = f->x_steps + r;
+    float *to = f->to + r * ld;
+    UNROLL for (int i = 0; i < JOINED; i++, to += ld) {
+        const int32_t *at = products + (r + i) * VL;
+        const vi upper = _mm512_add_epi32(vi_shl(vi_load(at), 8), vi_load(at + WD_TILE));
+        const vf v = vf_fma(vf_from_int(upper), high, vf_from_int(vi_load(at + 2 * WD_TILE)));
+        const vf scale = vf_mul(w_step, vf_set1(x_steps[i]));
+        vf_store(to, vf_fma(v, scale, _mm512_maskz_loadu_ps(add, to)));
     }
 }
 
-/* Products of `steps` tiles of inputs, while `before`, unless NULL, is finished. */
+/* Products of `steps` tiles of inputs, while `before`, unless NULL, is finished: from the second step on, when the sums
+ * that were stored last are there. */
 static void multiply(int64_t steps, const int8_t *x, const uint32_t *w, const finish *before, int32_t *products) {
+    int64_t r = before ? 0 : BLOCK;
     TILE_ZERO(0);
     TILE_ZERO(1);
     TILE_ZERO(2);
@@ -135,45 +143,51 @@ static void multiply(int64_t steps, const int8_t *x, const uint32_t *w, const fi
         TILE_MULTIPLY_SIGNED(1, 5, 6);
         TILE_MULTIPLY_BYTES(1, 4, 7);
         TILE_MULTIPLY_BYTES(2, 5, 7);
-        /* the sums that were stored last are not there yet at the first step */
-        if (before && i) join(before, products, BLOCK * (i - 1) / (steps - 1), BLOCK * i / (steps - 1));
+        if (i && r < BLOCK) {
+            join(before, products, r);
+            r += JOINED;
+        }
     }
-    if (before && steps == 1) join(before, products, 0, BLOCK);
+    for (; r < BLOCK; r += JOINED) join(before, products, r);
     TILE_STORE(0, products, VL * 4);
     TILE_STORE(1, products + WD_TILE, VL * 4);
     TILE_STORE(2, products + 2 * WD_TILE, VL * 4);
 }
 
+/* y[rows, cols] to the edge's buffer, or back. */
+static void copy_edge(float *to, int64_t ldt, const float *from, int64_t ldf, int64_t rows, int64_t cols) {
+    for (int64_t r = 0; r < rows; r++) vf_store_n(to + r * ldt, vf_load_n(from + r * ldf, cols), cols);
+}
+
 /* y[m][n..end) (+)= x times the panels: inputs of blocks b0..b1. */
 static void rows_times_panels(const lm_weight *w, const void *xp, int64_t m, int64_t n, int64_t end, int64_t b0,
                               int64_t b1, float *y, int64_t ldy, aw_scratch *s) {
-    const int64_t each = wd_block(w), tiles = each / WD_STEP, last = steps_of(w->k);
+    const int64_t tiles = wd_block(w) / WD_STEP, last = steps_of(w->k);
     finish before, *there = NULL;
     for (int64_t i = 0; i < m; i += BLOCK) {
         const int8_t *x = (const int8_t *)xp + i / BLOCK * rows_bytes(w);
         const float *x_steps = (const float *)(const void *)(x + tiles_bytes(w));
         for (int64_t p = n; p < end; p += VL) {
-            const int strip = (int)((p - n) / VL);
+            const int64_t strip = (p - n) / VL, rows = at_most(m - i, BLOCK), cols = at_most(end - p, VL);
+            const bool edge = rows < BLOCK || cols < VL;
             float *to = y + i * ldy + p;
+            if (edge && b0) copy_edge(s->edge, VL, to, ldy, rows, cols);
             for (int64_t b = b0; b < b1; b++) {
                 const int64_t at = b * tiles, steps = at_most(tiles, last - at);
                 multiply(steps, x + at * 2 * BLOCK * WD_STEP, s->panel[strip] + (b - b0) * tiles * 2 * WD_TILE, there,
                          s->products[0]);
-                before = (finish){.rows = at_most(m - i, BLOCK),
-                                  .cols = at_most(end - p, VL),
-                                  .x_steps = x_steps + b * BLOCK,
-                                  .w_steps = s->steps[strip][b - b0],
-                                  .from = b > b0 ? s->sums
-                                          : b    ? to
-                                                 : NULL,
-                                  .ldf = b > b0 ? VL : ldy,
-                                  .to = b + 1 < b1 ? s->sums : to,
-                                  .ldt = b + 1 < b1 ? VL : ldy};
+                before = (finish){x_steps + b * BLOCK, s->steps[strip][b - b0], edge ? s->edge : to, edge ? VL : ldy,
+                                  b ? 0xffff : 0};
                 there = &before;
+            }
+            if (edge) {
+                for (int64_t r = 0; r < BLOCK; r += JOINED) join(there, s->products[0], r);
+                copy_edge(to, ldy, s->edge, VL, rows, cols);
+                there = NULL;
             }
         }
     }
-    if (there) join(there, s->products[0], 0, BLOCK);
+    for (int64_t r = 0; there && r < BLOCK; r += JOINED) join(there, s->products[0], r);
 }
 
 INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, int64_t ldy,
