@@ -17,7 +17,7 @@
 
 /* ---- op MATVEC and MATMAT: y[m, n] = sum_k x[m, k] * W[n, k] -------------------------------------------------
  * The same struct serves both. MATVEC rows are written for M of 1 to a few (weights stream once per activation row or
- * per few); MATMAT rows for any M. Under --batch-invariant only MATMAT rows are used.
+ * per few); MATMAT rows for any M. Under --batch-invariant only MATMAT rows for any M (from_rows 0) are used.
  * Sequence: prep_bytes -> prep (rows m0..m1 of M, may be split over threads by rows) -> run (split over N by threads).
  */
 typedef struct lm_linear_impl {
@@ -37,6 +37,9 @@ typedef struct lm_linear_impl {
     /** Outputs that one pass over the prepared activations serves at best: a wish for the width of ranges where M is
      *  large; 0: none. */
     int n_pass;
+    /** MATMAT: rows of activations from which weights are worth what this row makes of them; 0: any. With fewer, and
+     *  under --batch-invariant, the best row that has 0 here is used. */
+    int from_rows;
 } lm_linear_impl;
 
 /* ---- op ATTN: one chunk of at most LM_KV_BLOCK positions for R query rows that share a key/value head --------

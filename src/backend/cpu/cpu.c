@@ -201,6 +201,21 @@ static const void *select_impl(const cpu_backend *c, lm_op op, lm_format format)
     return row ? row->impl : NULL;
 }
 
+/* The MATMAT row for any number of rows. */
+static const lm_kernel_row *any_rows(const cpu_backend *c, lm_format format, lm_numerics loosest) {
+    const lm_kernel_row *best = lm_kernel_select(LM_OP_MATMAT, format, LM_LAYOUT_MLX, loosest, c->flags);
+    if (!best || !((const lm_linear_impl *)best->impl)->from_rows) return best;
+    size_t n;
+    const lm_kernel_row *rows = lm_kernel_rows(&n);
+    best = NULL;
+    for (const lm_kernel_row *row = rows; row < rows + n; row++)
+        if (row->op == LM_OP_MATMAT && row->format == format && row->layout == LM_LAYOUT_MLX &&
+            !(row->needs & ~c->flags) && row->numerics <= loosest && (!best || row->rank > best->rank) &&
+            !((const lm_linear_impl *)row->impl)->from_rows)
+            best = row;
+    return best;
+}
+
 /* Up to how many rows a product is faster by MATVEC, by the classes of the two kernels (docs/speed/cpu.md). MATMAT,
  * which unpacks weights into panels first, begins late beside a MATVEC row on bytes if it computes in float32 (dotprod
  * without i8mm), and sooner if its panels are bytes too (i8mm). Elsewhere there is a MATMAT row as quick to begin. */
@@ -218,20 +233,27 @@ static int matvec_rows(const cpu_backend *c, lm_format format) {
     return mat->numerics == LM_NUMERICS_F16 ? ROWS_BYTES : ROWS_BYTES_F32;
 }
 
-/* The MATMAT row for a few rows beside one of class BF16: bytes are unpacked several times faster. NULL: none. */
+/* The MATMAT row for a few rows beside one of class BF16, or one for many rows only: bytes are unpacked several times
+ * faster. NULL: none. */
 static const lm_linear_impl *few_impl(const cpu_backend *c, lm_format format) {
     const lm_kernel_row *mat = select_row(c, LM_OP_MATMAT, format);
-    if (!mat || mat->numerics != LM_NUMERICS_BF16 || !lm_format_is_affine(format)) return NULL;
-    const lm_kernel_row *row = lm_kernel_select(LM_OP_MATMAT, format, LM_LAYOUT_MLX, LM_NUMERICS_F16, c->flags);
-    return row && row->numerics == LM_NUMERICS_F16 ? row->impl : NULL;
+    const bool many = mat && ((const lm_linear_impl *)mat->impl)->from_rows;
+    if (!mat || (mat->numerics != LM_NUMERICS_BF16 && !many) || !lm_format_is_affine(format)) return NULL;
+    const lm_kernel_row *row = any_rows(c, format, LM_NUMERICS_F16);
+    return row && (row->numerics == LM_NUMERICS_F16 || many) ? row->impl : NULL;
+}
+
+/* Up to how many rows that one is the faster one. */
+static int few_rows(const cpu_backend *c, lm_format format) {
+    const lm_linear_impl *mat = select_impl(c, LM_OP_MATMAT, format);
+    return !c->few[format] ? 0 : mat->from_rows ? mat->from_rows - 1 : ROWS_PANELS_OF_BYTES;
 }
 
 /* The one MATMAT row of a batch-invariant back end serves decoding too: bytes unpack twice as fast as bfloat16 panels
  * and lose a tenth of the speed where rows are many. Tiles lead by too much for that. */
 static const lm_linear_impl *invariant_impl(const cpu_backend *c, lm_format format) {
-    const lm_kernel_row *row = select_row(c, LM_OP_MATMAT, format);
-    if (row && row->needs == LM_CPU_BF16 && lm_format_is_affine(format))
-        row = lm_kernel_select(LM_OP_MATMAT, format, LM_LAYOUT_MLX, LM_NUMERICS_F16, c->flags);
+    const lm_kernel_row *row = any_rows(c, format, c->numerics);
+    if (row && row->needs == LM_CPU_BF16 && lm_format_is_affine(format)) row = any_rows(c, format, LM_NUMERICS_F16);
     return row ? row->impl : NULL;
 }
 
@@ -277,7 +299,7 @@ lm_status lm_backend_cpu_create(const lm_backend_options *options, lm_backend **
         c->matmat[f] =
             c->batch_invariant ? invariant_impl(c, (lm_format)f) : select_impl(c, LM_OP_MATMAT, (lm_format)f);
         c->few[f] = few_impl(c, (lm_format)f);
-        c->few_rows[f] = c->few[f] ? ROWS_PANELS_OF_BYTES : 0;
+        c->few_rows[f] = few_rows(c, (lm_format)f);
         c->matvec_rows[f] = matvec_rows(c, (lm_format)f);
         c->attn[f] = select_impl(c, LM_OP_ATTN, (lm_format)f);
         const lm_kernel_row *few = lm_kernel_select(LM_OP_ATTN, (lm_format)f, LM_LAYOUT_MLX, LM_NUMERICS_F32, c->flags);

@@ -202,7 +202,7 @@ INLINE void im_run(int bits, const lm_weight *w, const void *xp, int64_t m, int6
         im_run(bits, w, xp, m, n0, n1, y, ldy, scratch);                                                          \
     }                                                                                                             \
     const lm_linear_impl lm_matmat_affine##bits##__i8mm = {                                                       \
-        NR, MR, im_prep_bytes, im_prep, im_scratch_bytes, run_affine##bits, 0}
+        NR, MR, im_prep_bytes, im_prep, im_scratch_bytes, run_affine##bits, 0, 0}
 
 LM_MATMAT_I8MM(2);
 LM_MATMAT_I8MM(3);

@@ -159,7 +159,7 @@ INLINE void qd_run(int bits, const lm_weight *w, const void *xp, int64_t m, int6
         qd_run(bits, w, xp, m, n0, n1, y, ldy);                                                                   \
     }                                                                                                             \
     const lm_linear_impl lm_matvec_affine##bits##__dotprod = {                                                    \
-        1, 1, qd_prep_bytes, qd_prep, qd_scratch_bytes, run_affine##bits, 0}
+        1, 1, qd_prep_bytes, qd_prep, qd_scratch_bytes, run_affine##bits, 0, 0}
 
 LM_MATVEC_DOTPROD(2);
 LM_MATVEC_DOTPROD(3);

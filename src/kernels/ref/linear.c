@@ -37,4 +37,4 @@ static void run(const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64
     }
 }
 
-const lm_linear_impl lm_linear__scalar = {1, 1, prep_bytes, prep, scratch_bytes, run, 0};
+const lm_linear_impl lm_linear__scalar = {1, 1, prep_bytes, prep, scratch_bytes, run, 0, 0};

@@ -31,5 +31,5 @@ extern const lm_linear_impl lm_matmat_few2__vnni, lm_matmat_few3__vnni, lm_matma
         else                                                                                                   \
             run(bits, w, xp, m, n0, n1, y, ldy, scratch);                                                      \
     }                                                                                                          \
-    const lm_linear_impl name = {NR, 1, prep_bytes##bits, prep##bits, scratch_bytes##bits, run##bits, 0}
+    const lm_linear_impl name = {NR, 1, prep_bytes##bits, prep##bits, scratch_bytes##bits, run##bits, 0, 0}
 #endif

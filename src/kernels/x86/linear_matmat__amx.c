@@ -251,7 +251,7 @@ INLINE void run(bool split, lm_format format, const lm_weight *w, const void *xp
         run(split, LM_FORMAT_##FORMAT, w, xp, m, n0, n1, y, ldy, scratch);                                          \
     }                                                                                                               \
     const lm_linear_impl lm_matmat_##name##suffix##__amx = {                                                        \
-        NR, BLOCK, prep_bytes##suffix, prep##suffix, scratch_bytes, run_##name##suffix, N_PASS}
+        NR, BLOCK, prep_bytes##suffix, prep##suffix, scratch_bytes, run_##name##suffix, N_PASS, 0}
 
 LM_MATMAT_AMX(BF16, bf16, , false);
 LM_MATMAT_AMX(F16, f16, _split, true);

@@ -107,7 +107,7 @@ INLINE void run(lm_format format, const lm_weight *w, const void *xp, int64_t m,
                            int64_t ldy, void *scratch) {                                                    \
         run(LM_FORMAT_##FORMAT, w, xp, m, n0, n1, y, ldy, scratch);                                         \
     }                                                                                                       \
-    const lm_linear_impl lm_matmat_##name##__bf16 = {NR, MR, prep_bytes, prep, scratch_bytes, run_##name, 0}
+    const lm_linear_impl lm_matmat_##name##__bf16 = {NR, MR, prep_bytes, prep, scratch_bytes, run_##name, 0, 0}
 
 LM_MATMAT_BF16(BF16, bf16);
 LM_MATMAT_BF16(AFFINE2, affine2);

@@ -34,7 +34,7 @@ INLINE void run(int bits, const lm_weight *w, const void *xp, int64_t m, int64_t
         run(bits, w, xp, m, n0, n1, y, ldy, scratch);                                                             \
     }                                                                                                             \
     const lm_linear_impl lm_matmat_few##bits##__vnni = {                                                          \
-        NR, 1, any_prep_bytes, any_prep, scratch_bytes, run_affine##bits, 0}
+        NR, 1, any_prep_bytes, any_prep, scratch_bytes, run_affine##bits, 0, 0}
 
 LM_MATMAT_FEW(2);
 LM_MATMAT_FEW(3);

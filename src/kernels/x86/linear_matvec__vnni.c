@@ -156,7 +156,7 @@ INLINE void qv_run(int bits, const lm_weight *w, const void *xp, int64_t m, int6
         qv_run(bits, w, xp, m, n0, n1, y, ldy);                                                                   \
     }                                                                                                             \
     const lm_linear_impl lm_matvec_affine##bits##__vnni = {                                                       \
-        1, 1, qv_prep_bytes, qv_prep, qv_scratch_bytes, run_affine##bits, 0}
+        1, 1, qv_prep_bytes, qv_prep, qv_scratch_bytes, run_affine##bits, 0, 0}
 
 LM_MATVEC_VNNI(2);
 LM_MATVEC_VNNI(3);

@@ -184,4 +184,4 @@ INLINE void mm_run(lm_format format, const lm_weight *w, const void *xp, int64_t
                            int64_t ldy, void *scratch) {                                                    \
         mm_run(LM_FORMAT_##FORMAT, w, xp, m, n0, n1, y, ldy, scratch);                                      \
     }                                                                                                       \
-    const lm_linear_impl lm_matmat_##name##isa = {NR, MR, mm_prep_bytes, mm_prep, mm_scratch_bytes, run_##name, 0}
+    const lm_linear_impl lm_matmat_##name##isa = {NR, MR, mm_prep_bytes, mm_prep, mm_scratch_bytes, run_##name, 0, 0}

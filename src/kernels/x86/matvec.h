@@ -223,7 +223,7 @@ INLINE void mvf_run(lm_format format, const lm_weight *w, const void *xp, int64_
         (void)scratch;                                                                                      \
         mvf_run(LM_FORMAT_##FORMAT, w, xp, m, n0, n1, y, ldy);                                              \
     }                                                                                                       \
-    const lm_linear_impl lm_matvec_##name##isa = {1, 1, mvf_prep_bytes, mvf_prep, mv_scratch_bytes, run_##name, 0}
+    const lm_linear_impl lm_matvec_##name##isa = {1, 1, mvf_prep_bytes, mvf_prep, mv_scratch_bytes, run_##name, 0, 0}
 
 #define LM_MATVEC_AFFINE(bits, isa)                                                                               \
     static void run_affine##bits(const lm_weight *w, const void *xp, int64_t m, int64_t n0, int64_t n1, float *y, \
@@ -232,4 +232,4 @@ INLINE void mvf_run(lm_format format, const lm_weight *w, const void *xp, int64_
         mv_run(bits, w, xp, m, n0, n1, y, ldy);                                                                   \
     }                                                                                                             \
     const lm_linear_impl lm_matvec_affine##bits##isa = {                                                          \
-        1, 1, mv_prep_bytes, mv_prep, mv_scratch_bytes, run_affine##bits, 0}
+        1, 1, mv_prep_bytes, mv_prep, mv_scratch_bytes, run_affine##bits, 0, 0}

@@ -106,4 +106,4 @@ INLINE void mx_run(lm_format format, const lm_weight *w, const void *xp, int64_t
         (void)scratch;                                                                                      \
         mx_run(LM_FORMAT_##FORMAT, w, xp, m, n0, n1, y, ldy);                                               \
     }                                                                                                       \
-    const lm_linear_impl lm_matvec_##name##isa = {1, 1, mx_prep_bytes, mx_prep, mx_scratch_bytes, run_##name, 0}
+    const lm_linear_impl lm_matvec_##name##isa = {1, 1, mx_prep_bytes, mx_prep, mx_scratch_bytes, run_##name, 0, 0}

@@ -43,4 +43,6 @@ static inline void tiles_end(void) {
 #define TILE_MULTIPLY(c, a, b) __asm__ __volatile__("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 /* c += a (signed bytes) times b (unsigned bytes), four at a time */
 #define TILE_MULTIPLY_BYTES(c, a, b) __asm__ __volatile__("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+/* the same with b signed */
+#define TILE_MULTIPLY_SIGNED(c, a, b) __asm__ __volatile__("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 #endif
