@@ -8,10 +8,10 @@
 #include <math.h>
 #include <string.h>
 
-#define BATCH_PAIRS 1536       /* (row, choice) pairs of a batch of experts, unless one expert has more */
-#define TASKS_PER_THREAD 16    /* of a stage: ranges of outputs of experts, none longer than this share of its work */
-#define FEW 32                 /* rows: memory limits, so every thread is to read one run of it ... */
-#define TASK_BYTES (64 * 1024) /* ... in tasks of so many bytes of a weight */
+#define BATCH_PAIRS 1536    /* (row, choice) pairs of a batch of experts, unless one expert has more */
+#define TASKS_PER_THREAD 16 /* of a stage: ranges of outputs of experts, none longer than this share of its work */
+#define FEW 32              /* rows: memory limits, so every thread is to read one run of it, ... */
+#define TASKS_FEW 32        /* ... which costs no time between tasks: as many as make the end short */
 
 typedef struct route {
     int32_t expert;
@@ -39,7 +39,8 @@ typedef struct moe_job {
     int64_t *sorted; /* [M*top_k]: source row of each slot */
     int64_t *count;  /* [experts + 1]: rows of each, then where they begin among the slots */
     int64_t base, n; /* slots of this batch: [base, base + n) */
-    moe_expert *e;   /* the batch's active experts, most rows first, so that the last tasks are short ones */
+    moe_expert *e;   /* the batch's active experts, most rows first, so that the last tasks are short ones; few rows: by
+                        id, so that all threads meet experts of one row, which memory limits, and of several */
     int32_t *order;  /* their ids */
     int32_t n_active;
     char *prep;
@@ -112,7 +113,7 @@ static int32_t next_batch(moe_job *j, int32_t from) {
         const int64_t rows = count[end + 1] - count[end];
         if (!rows) continue;
         int32_t at = j->n_active++;
-        for (; at > 0 && count[j->order[at - 1] + 1] - count[j->order[at - 1]] < rows; at--)
+        for (; !j->few && at > 0 && count[j->order[at - 1] + 1] - count[j->order[at - 1]] < rows; at--)
             j->order[at] = j->order[at - 1];
         j->order[at] = end;
     }
@@ -207,14 +208,6 @@ static int64_t expert_cost(const moe_expert *e) {
     return e->n + 16;
 }
 
-/* Outputs of w per task: a share `parts` of them, or with few rows of so many bytes; a multiple of the kernel's step.
- */
-static int64_t task_step(const moe_job *j, const lm_weight *w, int64_t parts, int64_t step) {
-    const int64_t some = TASK_BYTES * w->n / (int64_t)w->bytes;
-    const int64_t want = (j->few && some < w->n / parts ? some : w->n / parts) / step;
-    return (want < 1 ? 1 : want) * step;
-}
-
 /* One row: all experts that take it alike share its preparation. */
 static bool same_row(const moe_job *j, const moe_expert *a, const moe_expert *b) {
     const lm_weight *g = j->w->gate, *u = j->w->up;
@@ -250,9 +243,11 @@ static void plan_experts(moe_job *j, size_t *prep_bytes, size_t *scratch, int64_
         p2 += cpu_round64(e->down->prep_bytes(d, e->n));
         *scratch = larger(*scratch, larger(e->gate->scratch_bytes(g, e->n),
                                            larger(e->up->scratch_bytes(u, e->n), e->down->scratch_bytes(d, e->n))));
-        const int64_t parts = (expert_cost(e) * TASKS_PER_THREAD * c->threads + all - 1) / all;
-        e->step1 = task_step(j, g, parts, e->gate->n_step > e->up->n_step ? e->gate->n_step : e->up->n_step);
-        e->step2 = task_step(j, d, parts, e->down->n_step);
+        const int64_t most_tasks = (j->few ? TASKS_FEW : TASKS_PER_THREAD) * c->threads;
+        const int64_t parts = (expert_cost(e) * most_tasks + all - 1) / all;
+        int64_t s1 = e->gate->n_step > e->up->n_step ? e->gate->n_step : e->up->n_step, s2 = e->down->n_step;
+        e->step1 = (j->w->ffn / parts / s1 < 1 ? 1 : j->w->ffn / parts / s1) * s1;
+        e->step2 = (j->hidden / parts / s2 < 1 ? 1 : j->hidden / parts / s2) * s2;
         e->task1 = j->tasks1;
         e->task2 = j->tasks2;
         const int64_t tasks = (j->w->ffn + e->step1 - 1) / e->step1;
