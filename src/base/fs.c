@@ -80,6 +80,8 @@ lm_status lm_fs_read(const char *path, size_t max, char **data, size_t *length, 
 struct lm_fs_writer {
     int fd;
     char *path, *temporary;
+    char *piece; /* what isn't written yet: less than a piece of the file; NULL: nothing was kept so far */
+    size_t kept;
 };
 
 /* A name that nobody else has: PATH.tmpPID-N, the first N that is free. The kernel applies the umask, which only the
@@ -121,8 +123,7 @@ lm_status lm_fs_writer_create(const char *path, lm_fs_writer **out, lm_error *er
     return LM_OK;
 }
 
-lm_status lm_fs_writer_add(lm_fs_writer *w, const void *data, size_t length, lm_error *err) {
-    const char *p = data;
+static lm_status write_all(const lm_fs_writer *w, const char *p, size_t length, lm_error *err) {
     while (length) {
         size_t part = length < ((size_t)1 << 30) ? length : (size_t)1 << 30;
         ssize_t n = write(w->fd, p, part);
@@ -134,9 +135,33 @@ lm_status lm_fs_writer_add(lm_fs_writer *w, const void *data, size_t length, lm_
     return LM_OK;
 }
 
+lm_status lm_fs_writer_add(lm_fs_writer *w, const void *data, size_t length, lm_error *err) {
+    const char *p = data;
+    while (length) {
+        if (!w->kept && length >= LM_FS_PIECE) {
+            const size_t whole = length / LM_FS_PIECE * LM_FS_PIECE;
+            LM_TRY(write_all(w, p, whole, err));
+            p += whole;
+            length -= whole;
+            continue;
+        }
+        if (!w->piece && !(w->piece = malloc(LM_FS_PIECE))) return lm_fail_nomem(err, LM_FS_PIECE, w->path);
+        const size_t room = LM_FS_PIECE - w->kept, n = length < room ? length : room;
+        memcpy(w->piece + w->kept, p, n);
+        w->kept += n;
+        p += n;
+        length -= n;
+        if (w->kept < LM_FS_PIECE) continue;
+        w->kept = 0;
+        LM_TRY(write_all(w, w->piece, LM_FS_PIECE, err));
+    }
+    return LM_OK;
+}
+
 static void writer_free(lm_fs_writer *w) {
     free(w->path);
     free(w->temporary);
+    free(w->piece);
     free(w);
 }
 
@@ -159,8 +184,8 @@ static void sync_folder_of(const char *path) {
 }
 
 lm_status lm_fs_writer_commit(lm_fs_writer *w, lm_error *err) {
-    lm_status s = LM_OK;
-    if (fsync(w->fd)) s = lm_fail(err, LM_IO, "%s: fsync failed: %s", w->path, strerror(errno));
+    lm_status s = write_all(w, w->piece, w->kept, err);
+    if (s == LM_OK && fsync(w->fd)) s = lm_fail(err, LM_IO, "%s: fsync failed: %s", w->path, strerror(errno));
     if (close(w->fd) && s == LM_OK) s = lm_fail(err, LM_IO, "%s: close failed: %s", w->path, strerror(errno));
     if (s == LM_OK && rename(w->temporary, w->path))
         s = lm_fail(err, LM_IO, "%s: rename failed: %s", w->path, strerror(errno));
@@ -197,6 +222,9 @@ lm_status lm_fs_map_open(const char *path, lm_fs_map *out, lm_error *err) {
     int saved = errno;
     close(fd);
     if (p == MAP_FAILED) return lm_fail(err, LM_IO, "%s: mmap failed: %s", path, strerror(saved));
+#if defined(MADV_HUGEPAGE)
+    (void)madvise(p, (size_t)st.st_size, MADV_HUGEPAGE); /* a wish */
+#endif
     out->data = p;
     out->length = (size_t)st.st_size;
     return LM_OK;

@@ -62,6 +62,31 @@ static void test_two_writers(void **state) {
     remove_tree(f.path);
 }
 
+/* What is added arrives whole and in order, however it is cut: within pieces, at their ends, across several. */
+static void test_pieces(void **state) {
+    (void)state;
+    static const size_t parts[] = {7, LM_FS_PIECE - 7, LM_FS_PIECE, 0, 3 * LM_FS_PIECE + 5, LM_FS_PIECE, 1};
+    folder f = folder_make();
+    lm_error err;
+    lm_fs_writer *w;
+    char *data;
+    size_t length, all = 0, at = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) all += parts[i];
+    uint8_t *bytes = malloc(all);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < all; i++) bytes[i] = (uint8_t)(i * 2654435761u >> 24);
+    assert_int_equal(lm_fs_writer_create(folder_path(&f, "a"), &w, &err), LM_OK);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; at += parts[i++])
+        assert_int_equal(lm_fs_writer_add(w, bytes + at, parts[i], &err), LM_OK);
+    assert_int_equal(lm_fs_writer_commit(w, &err), LM_OK);
+    assert_int_equal(lm_fs_read(folder_path(&f, "a"), all, &data, &length, &err), LM_OK);
+    assert_int_equal(length, all);
+    assert_memory_equal(data, bytes, all);
+    free(data);
+    free(bytes);
+    remove_tree(f.path);
+}
+
 static void test_failures(void **state) {
     (void)state;
     folder f = folder_make();
@@ -104,8 +129,8 @@ static void test_utf8(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_permissions), cmocka_unit_test(test_two_writers), cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_controls),    cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_permissions), cmocka_unit_test(test_two_writers), cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_failures),    cmocka_unit_test(test_controls),    cmocka_unit_test(test_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

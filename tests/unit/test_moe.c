@@ -96,7 +96,7 @@ static void expected_row(int row, double *y) {
 
 static void test_experts(void **ignored) {
     static float all[ROWS * HIDDEN], some[ROWS * HIDDEN];
-    static const struct { int threads, step; } ways[] = {{1, 1}, {3, 7}, {3, 400}, {3, ROWS}};
+    static const struct { int threads, step; } ways[] = {{1, 1}, {3, 1}, {3, 7}, {3, 400}, {3, ROWS}};
     (void)ignored;
     make_layer();
     run(1, ROWS, all);

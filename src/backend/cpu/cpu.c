@@ -262,7 +262,7 @@ int lm_backend_threads(const lm_backend *b) {
 }
 
 static lm_status workers_create(cpu_backend *c, lm_error *err) {
-    const size_t n = (size_t)c->threads, ahead = n * sizeof *c->ahead, lanes = n * sizeof *c->lanes;
+    const size_t n = (size_t)c->threads, ahead = n * sizeof *c->ahead, lanes = 2 * n * sizeof *c->lanes;
     void *a = NULL, *l = NULL;
     if (posix_memalign(&a, 64, ahead) || posix_memalign(&l, 64, lanes)) {
         free(a);

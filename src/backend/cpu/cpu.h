@@ -43,6 +43,8 @@ typedef struct cpu_lane {
     int64_t end;
 } cpu_lane;
 
+typedef void cpu_task(void *context, int64_t task, int worker);
+
 typedef struct cpu_range {
     const lm_weight *w;
     int64_t n0, n1; /* outputs */
@@ -72,7 +74,8 @@ typedef struct cpu_backend {
     cpu_scratch worker;  /* threads times worker_bytes */
     size_t worker_bytes;
     cpu_ahead *ahead; /* [threads] */
-    cpu_lane *lanes;  /* [threads] */
+    _Atomic bool ahead_held;
+    cpu_lane *lanes; /* [2][threads] */
 } cpu_backend;
 
 static inline cpu_backend *cpu_of(lm_backend *b) {
@@ -95,9 +98,17 @@ static inline int64_t cpu_lane_begin(const cpu_backend *c, int64_t n, int t) {
 }
 /** fn(context, task, worker) for tasks [0, n): each worker goes through a lane of neighbours in order, so that it reads
  * one run of memory, and then takes over what is left in the others' lanes. */
-void cpu_run_lanes(cpu_backend *c, int64_t n, void (*fn)(void *context, int64_t task, int worker), void *context);
+void cpu_run_lanes(cpu_backend *c, int64_t n, cpu_task *fn, void *context);
+/** The same of two kinds of tasks: a worker begins with the second when nobody has to take one of the first any more.
+ * Some of those may still be running: what a task of the second kind needs of them is for it to wait for (cpu_wait).
+ * `apart`: in lanes; else tasks are claimed in turn. */
+void cpu_run_lanes2(cpu_backend *c, bool apart, int64_t n, cpu_task *fn, int64_t n2, cpu_task *fn2, void *context);
+/** Until *left is 0: asks for what comes next, and leaves the core to others if it takes long. */
+void cpu_wait(cpu_backend *c, const _Atomic int64_t *left, int worker);
 /** What `worker` will read first of the next product: it asks for that when it waits. */
 void cpu_ahead_set(cpu_backend *c, int worker, const cpu_range *ranges, int n);
+/** While held, nobody asks for any of that: it would be gone again before it is needed. */
+void cpu_ahead_hold(cpu_backend *c, bool held);
 /** The pool's idle function: asks for a little more of that; false: nothing left. */
 bool cpu_ahead_look(void *context, int worker);
 /** Kernel of a weight for m rows. */

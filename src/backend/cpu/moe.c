@@ -10,6 +10,8 @@
 
 #define BATCH_PAIRS 1536    /* (row, choice) pairs of a batch of experts, unless one expert has more */
 #define TASKS_PER_THREAD 16 /* of a stage: ranges of outputs of experts, none longer than this share of its work */
+#define FEW 32              /* rows: memory limits, so every thread is to read one run of it, ... */
+#define TASKS_FEW 32        /* ... which costs no time between tasks: as many as make the end short */
 
 typedef struct route {
     int32_t expert;
@@ -24,6 +26,7 @@ typedef struct moe_expert {
     size_t xp_gate, xp_up, xp_down; /* offsets of its preparations */
     int64_t step1, step2;           /* outputs per task of the two stages */
     int64_t task1, task2;           /* first task of each stage */
+    _Atomic int64_t left;           /* tasks of the first stage, and the preparation after them, that aren't done */
 } moe_expert;
 
 typedef struct moe_job {
@@ -36,12 +39,16 @@ typedef struct moe_job {
     int64_t *sorted; /* [M*top_k]: source row of each slot */
     int64_t *count;  /* [experts + 1]: rows of each, then where they begin among the slots */
     int64_t base, n; /* slots of this batch: [base, base + n) */
-    moe_expert *e;   /* the batch's active experts, most rows first, so that the last tasks are short ones */
+    moe_expert *e;   /* the batch's active experts, most rows first, so that the last tasks are short ones; few rows: by
+                        id, so that all threads meet experts of one row, which memory limits, and of several */
     int32_t *order;  /* their ids */
     int32_t n_active;
     char *prep;
     float *h, *up, *out; /* of this batch: [n, ffn], the same, [n, hidden] */
     size_t gather;       /* offset of the gathered rows in a worker's scratch */
+    int64_t tasks1, tasks2;
+    int32_t n_prep; /* experts up to here have a preparation of their own */
+    bool few;
 } moe_job;
 
 /* softmax over all experts, then the k largest, the lowest index first among equals. */
@@ -106,7 +113,7 @@ static int32_t next_batch(moe_job *j, int32_t from) {
         const int64_t rows = count[end + 1] - count[end];
         if (!rows) continue;
         int32_t at = j->n_active++;
-        for (; at > 0 && count[j->order[at - 1] + 1] - count[j->order[at - 1]] < rows; at--)
+        for (; !j->few && at > 0 && count[j->order[at - 1] + 1] - count[j->order[at - 1]] < rows; at--)
             j->order[at] = j->order[at - 1];
         j->order[at] = end;
     }
@@ -128,6 +135,7 @@ static void run_prep1(void *context, int64_t task, int worker) {
     moe_job *j = context;
     moe_expert *e = &j->e[task];
     const lm_weight *gate = &j->w->gate[e->id], *up = &j->w->up[e->id];
+    if (task > 0 && e->xp_gate == j->e[0].xp_gate) return; /* one row, prepared with the first expert */
     float *rows = (float *)(void *)((char *)cpu_worker_scratch(j->c, worker) + j->gather);
     gather_rows(j, e, rows);
     e->gate->prep(gate, rows, j->hidden, 0, e->n, e->n, j->prep + e->xp_gate);
@@ -146,30 +154,31 @@ static int32_t expert_of(const moe_job *j, int64_t task, bool second) {
     return a;
 }
 
+/* Expert e's outputs of both stages need one another: whoever ends its last task of the first prepares the second. */
+static void end_task1(moe_job *j, moe_expert *e) {
+    if (atomic_fetch_sub(&e->left, 1) != 2) return;
+    const int64_t ffn = j->w->ffn;
+    e->down->prep(&j->w->down[e->id], j->h + e->first * ffn, ffn, 0, e->n, e->n, j->prep + e->xp_down);
+    atomic_store_explicit(&e->left, 0, memory_order_release);
+}
+
 static void run_stage1(void *context, int64_t task, int worker) {
     moe_job *j = context;
-    int32_t i = expert_of(j, task, false);
-    moe_expert *e = &j->e[i];
+    moe_expert *e = &j->e[expert_of(j, task, false)];
     int64_t ffn = j->w->ffn, n0 = (task - e->task1) * e->step1, n1 = n0 + e->step1 < ffn ? n0 + e->step1 : ffn;
     float *h = j->h + e->first * ffn, *u = j->up + e->first * ffn;
     void *scratch = cpu_worker_scratch(j->c, worker);
     e->gate->run(&j->w->gate[e->id], j->prep + e->xp_gate, e->n, n0, n1, h, ffn, scratch);
     e->up->run(&j->w->up[e->id], j->prep + e->xp_up, e->n, n0, n1, u, ffn, scratch);
     for (int64_t r = 0; r < e->n; r++) j->c->row->swiglu(h + r * ffn + n0, u + r * ffn + n0, n1 - n0, h + r * ffn + n0);
-}
-
-static void run_prep2(void *context, int64_t task, int worker) {
-    moe_job *j = context;
-    (void)worker;
-    moe_expert *e = &j->e[task];
-    int64_t ffn = j->w->ffn;
-    e->down->prep(&j->w->down[e->id], j->h + e->first * ffn, ffn, 0, e->n, e->n, j->prep + e->xp_down);
+    end_task1(j, e);
 }
 
 static void run_stage2(void *context, int64_t task, int worker) {
     moe_job *j = context;
-    int32_t i = expert_of(j, task, true);
-    moe_expert *e = &j->e[i];
+    moe_expert *e = &j->e[expert_of(j, task, true)];
+    cpu_ahead_hold(j->c, false); /* what comes after this may be asked for again */
+    cpu_wait(j->c, &e->left, worker);
     int64_t n0 = (task - e->task2) * e->step2, n1 = n0 + e->step2 < j->hidden ? n0 + e->step2 : j->hidden;
     e->down->run(&j->w->down[e->id], j->prep + e->xp_down, e->n, n0, n1, j->out + e->first * j->hidden, j->hidden,
                  cpu_worker_scratch(j->c, worker));
@@ -199,13 +208,19 @@ static int64_t expert_cost(const moe_expert *e) {
     return e->n + 16;
 }
 
-/* Kernels, preparation offsets and task ranges of every active expert. Returns the tasks of both stages. */
-static void plan_experts(moe_job *j, size_t *prep_bytes, size_t *scratch, int64_t *most, int64_t *tasks1,
-                         int64_t *tasks2) {
+/* One row: all experts that take it alike share its preparation. */
+static bool same_row(const moe_job *j, const moe_expert *a, const moe_expert *b) {
+    const lm_weight *g = j->w->gate, *u = j->w->up;
+    return j->m == 1 && a->gate == b->gate && a->up == b->up && g[a->id].format == g[b->id].format &&
+           g[a->id].group == g[b->id].group && u[a->id].format == u[b->id].format && u[a->id].group == u[b->id].group;
+}
+
+/* Kernels, preparation offsets and task ranges of every active expert. */
+static void plan_experts(moe_job *j, size_t *prep_bytes, size_t *scratch, int64_t *most) {
     cpu_backend *c = j->c;
     size_t p1 = 0, p2 = 0;
-    *scratch = 0, *most = 0, *tasks1 = 0, *tasks2 = 0;
     int64_t all = 0;
+    *scratch = 0, *most = 0, j->tasks1 = 0, j->tasks2 = 0, j->n_prep = 0;
     for (int32_t i = 0; i < j->n_active; i++) all += expert_cost(&j->e[i]);
     for (int32_t i = 0; i < j->n_active; i++) {
         moe_expert *e = &j->e[i];
@@ -213,42 +228,49 @@ static void plan_experts(moe_job *j, size_t *prep_bytes, size_t *scratch, int64_
         e->gate = cpu_linear_impl(c, g, e->n);
         e->up = cpu_linear_impl(c, u, e->n);
         e->down = cpu_linear_impl(c, d, e->n);
-        e->xp_gate = e->xp_up = p1;
-        p1 += cpu_round64(e->gate->prep_bytes(g, e->n));
-        if (e->up != e->gate || u->format != g->format || u->group != g->group) {
-            e->xp_up = p1;
-            p1 += cpu_round64(e->up->prep_bytes(u, e->n));
+        if (i > 0 && same_row(j, e, &j->e[0])) {
+            e->xp_gate = j->e[0].xp_gate, e->xp_up = j->e[0].xp_up;
+        } else {
+            e->xp_gate = e->xp_up = p1;
+            p1 += cpu_round64(e->gate->prep_bytes(g, e->n));
+            if (e->up != e->gate || u->format != g->format || u->group != g->group) {
+                e->xp_up = p1;
+                p1 += cpu_round64(e->up->prep_bytes(u, e->n));
+            }
+            j->n_prep = i + 1;
         }
         e->xp_down = p2;
         p2 += cpu_round64(e->down->prep_bytes(d, e->n));
         *scratch = larger(*scratch, larger(e->gate->scratch_bytes(g, e->n),
                                            larger(e->up->scratch_bytes(u, e->n), e->down->scratch_bytes(d, e->n))));
-        const int64_t parts = (expert_cost(e) * TASKS_PER_THREAD * c->threads + all - 1) / all;
+        const int64_t most_tasks = (j->few ? TASKS_FEW : TASKS_PER_THREAD) * c->threads;
+        const int64_t parts = (expert_cost(e) * most_tasks + all - 1) / all;
         int64_t s1 = e->gate->n_step > e->up->n_step ? e->gate->n_step : e->up->n_step, s2 = e->down->n_step;
         e->step1 = (j->w->ffn / parts / s1 < 1 ? 1 : j->w->ffn / parts / s1) * s1;
         e->step2 = (j->hidden / parts / s2 < 1 ? 1 : j->hidden / parts / s2) * s2;
-        e->task1 = *tasks1;
-        e->task2 = *tasks2;
-        *tasks1 += (j->w->ffn + e->step1 - 1) / e->step1;
-        *tasks2 += (j->hidden + e->step2 - 1) / e->step2;
+        e->task1 = j->tasks1;
+        e->task2 = j->tasks2;
+        const int64_t tasks = (j->w->ffn + e->step1 - 1) / e->step1;
+        atomic_init(&e->left, tasks + 1);
+        j->tasks1 += tasks;
+        j->tasks2 += (j->hidden + e->step2 - 1) / e->step2;
         if (e->n > *most) *most = e->n;
     }
-    *prep_bytes = larger(p1, p2);
+    for (int32_t i = 0; i < j->n_active; i++) j->e[i].xp_down += p1; /* both kinds are alive together */
+    *prep_bytes = p1 + p2;
 }
 
 static lm_status run_batch(moe_job *j, lm_error *err) {
     cpu_backend *c = j->c;
     size_t prep, scratch;
-    int64_t most, tasks1, tasks2;
-    plan_experts(j, &prep, &scratch, &most, &tasks1, &tasks2);
+    int64_t most;
+    plan_experts(j, &prep, &scratch, &most);
     LM_TRY(cpu_reserve(c, &c->prep, prep, "prepared activations", err));
     j->prep = c->prep.data;
     j->gather = cpu_round64(scratch);
     LM_TRY(cpu_reserve_worker(c, j->gather + cpu_round64((size_t)most * (size_t)j->hidden * sizeof(float)), err));
-    lm_pool_run(c->pool, j->n_active, run_prep1, j);
-    lm_pool_run(c->pool, tasks1, run_stage1, j);
-    lm_pool_run(c->pool, j->n_active, run_prep2, j);
-    lm_pool_run(c->pool, tasks2, run_stage2, j);
+    lm_pool_run(c->pool, j->n_prep, run_prep1, j);
+    cpu_run_lanes2(c, j->few, j->tasks1, run_stage1, j->tasks2, run_stage2, j);
     lm_pool_run(c->pool, (j->m + 7) / 8, run_sum, j);
     return LM_OK;
 }
@@ -278,7 +300,8 @@ lm_status cpu_moe(lm_backend *b, const lm_moe_weights *w, const float *router, c
                           cpu_round64((experts + 1) * sizeof(int64_t)) + cpu_round64(experts * sizeof(moe_expert)) +
                           cpu_round64(experts * sizeof(int32_t));
     LM_TRY(cpu_reserve(c, &c->routing, tables, "routing of experts", err));
-    moe_job j = {.c = c, .w = w, .router = router, .x = x, .hidden = hidden, .m = m, .y = y};
+    moe_job j = {.c = c, .w = w, .router = router, .x = x, .hidden = hidden, .m = m, .y = y, .few = m <= FEW};
+    cpu_ahead_hold(c, true); /* till it is known which experts come, and again till they have been read */
     char *at = c->routing.data;
     j.routes = piece(&at, pairs, sizeof(route));
     j.sorted = piece(&at, pairs, sizeof(int64_t));
