@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# usage: bench/evaluate.sh [-l LIMIT] [-L LIMIT] [-m MAX_TOKENS] [-s "SLOTS..."] [-t THREADS] [-o FOLDER] [-f]
+# usage: bench/evaluate.sh [-l LIMIT] [-L LIMIT] [-m MAX_TOKENS] [-s "SLOTS..."] [-w "WEIGHTS..."] [-t THREADS] [-o FOLDER] [-f]
 # Questions a minute: mlx_lm.evaluate beside lm-eval 0.4.13 driving llama.cpp's server, on MMLU-Pro with the same data, the
 # same prompt ids and the same token cap; SmolLM2-135M-Instruct as Q4_1 and Q8_0, the same weights on both sides.
 #   -l 4     questions of each of the 14 subjects for the comparison     -L 40  for ours alone (0: not)
 #   -m 128   tokens to generate at most, on both sides                   -s     server slots tried ("1 2 4 8")
+#   -w       weights: "q4 q8"
 #   -f       instead: 210 questions of the float32 copy in float32 arithmetic on both sides, at most 48 tokens; lists where texts part
 # Needs what ./quickstart leaves in out/, a C++ compiler, python3 with pip, network for the first run. Pieces whose result
 # lies in FOLDER (build/peers/evaluate) are kept: remove it to measure again. $RUN: a command before each measured piece.
@@ -20,6 +21,7 @@ LIMIT=4
 LONG=40
 MAX=128
 SLOTS="1 2 4 8"
+WEIGHTS="q4 q8"
 THREADS=$JOBS
 RESULTS=$PEERS/evaluate
 FLOAT=0
@@ -29,10 +31,11 @@ while [ $# -gt 0 ]; do
     -L) LONG=$2 && shift 2 ;;
     -m) MAX=$2 && shift 2 ;;
     -s) SLOTS=$2 && shift 2 ;;
+    -w) WEIGHTS=$2 && shift 2 ;;
     -t) THREADS=$2 && shift 2 ;;
     -o) RESULTS=$2 && shift 2 ;;
     -f) FLOAT=1 && shift ;;
-    *) die "usage: bench/evaluate.sh [-l LIMIT] [-L LIMIT] [-m MAX_TOKENS] [-s \"SLOTS...\"] [-t THREADS] [-o FOLDER] [-f]" ;;
+    *) die "usage: bench/evaluate.sh [-l LIMIT] [-L LIMIT] [-m MAX_TOKENS] [-s \"SLOTS...\"] [-w \"WEIGHTS...\"] [-t THREADS] [-o FOLDER] [-f]" ;;
     esac
 done
 RUN=${RUN:-}
@@ -94,18 +97,18 @@ if [ $FLOAT = 1 ]; then
     exit $?
 fi
 
-for slots in $SLOTS; do
-    peer "q4-peer-$slots" $Q4.Q4_1.gguf $Q4 "$slots"
+for weights in $WEIGHTS; do
+    case $weights in
+    q4) model=$Q4 gguf=$Q4.Q4_1.gguf ;;
+    q8) model=$Q8 gguf=$Q8.gguf ;;
+    *) die "-w: q4 or q8, not $weights" ;;
+    esac
+    for slots in $SLOTS; do
+        peer "$weights-peer-$slots" "$gguf" "$model" "$slots"
+    done
+    ours "$weights-ours" "$model" "$LIMIT"
+    [ "$LONG" = 0 ] || ours "$weights-ours-long" "$model" "$LONG"
 done
-ours q4-ours $Q4 "$LIMIT"
-for slots in $SLOTS; do
-    peer "q8-peer-$slots" "$Q8.gguf" "$Q8" "$slots"
-done
-ours q8-ours "$Q8" "$LIMIT"
-if [ "$LONG" != 0 ]; then
-    ours q4-ours-long $Q4 "$LONG"
-    ours q8-ours-long "$Q8" "$LONG"
-fi
 printf '\n%s, %s threads, %s, revision %s: MMLU-Pro, --max-tokens %s\n\n' "$(cpu_name)" "$THREADS" "$(date -u +%Y-%m-%dT%H:%MZ)" \
     "$(git describe --always --dirty 2>/dev/null || echo unknown)" "$MAX"
 python3 bench/evaluate_table.py table "$RESULTS"
