@@ -132,12 +132,21 @@ static inline void roof_heading(const roof *top) {
            "|\n|---|---|---|---|---:|---:|---:|---:|\n");
 }
 
+/* What the library calls a row, which may come from another table than its own. */
+static inline lm_kernel_info roof_info(const lm_kernel_row *row) {
+    size_t count;
+    const lm_kernel_row *rows = lm_kernel_rows(&count);
+    lm_kernel_info info = {.op = "?", .name = row->name, .format = lm_format_name(row->format), .numerics = "?"};
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].op == row->op && rows[i].format == row->format && !strcmp(rows[i].name, row->name))
+            lm_kernel_get_info(i, &info);
+    return info;
+}
+
 /* A line of the table. Each figure 0: left out. */
 static inline void roof_line(const lm_kernel_row *row, const char *what, double gbytes, double of_bytes, double gflops,
                              double of_flops) {
-    size_t count;
-    lm_kernel_info info;
-    if (!lm_kernel_get_info((size_t)(row - lm_kernel_rows(&count)), &info)) return;
+    const lm_kernel_info info = roof_info(row);
     const double figures[2][2] = {{gbytes, of_bytes}, {gflops, of_flops}};
     printf("| %s | %s", info.op, info.name);
     if (!row->needs) printf(" %s", info.format);
