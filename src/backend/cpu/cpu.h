@@ -37,6 +37,8 @@ typedef struct cpu_ahead {
     size_t at;
 } cpu_ahead;
 
+#define CPU_FEW 32 /* rows: memory limits a product, so every thread is to read one run of it (cpu_run_lanes) */
+
 /** Tasks that a worker takes one after the other before it helps others. */
 typedef struct cpu_lane {
     _Alignas(64) _Atomic int64_t next;

@@ -4,7 +4,6 @@
 #include "backend/cpu/cpu.h"
 #include <string.h>
 
-#define FEW 32                 /* rows: memory limits, so every thread is to read one run of it */
 #define TASK_BYTES (64 * 1024) /* of weights, of a task of few rows */
 
 const lm_linear_impl *cpu_linear_impl(const cpu_backend *c, const lm_weight *w, int64_t m) {
@@ -74,7 +73,7 @@ static int64_t small_step(const lm_linear_impl *impl, const lm_weight *w) {
 /* Outputs per task, a multiple of the kernel's step: as many tasks for every thread, and enough of them. With many rows
  * a task is wide enough that the rows are streamed few times. */
 static int64_t task_step(const cpu_backend *c, const lm_linear_impl *impl, const lm_weight *w, int64_t m) {
-    if (m <= FEW) return small_step(impl, w);
+    if (m <= CPU_FEW) return small_step(impl, w);
     const int64_t n = w->n;
     const int64_t even = n / c->threads;
     int64_t want = even / 6;
@@ -128,7 +127,7 @@ lm_status cpu_linear(lm_backend *b, const float *x, int64_t ldx, int64_t m, cons
     for (int i = 0; i < n_items; i++) multiple = common_multiple(multiple, j.items[i].impl->m_step);
     j.prep_rows = (want / multiple < 1 ? 1 : want / multiple) * multiple;
     lm_pool_run(c->pool, (m + j.prep_rows - 1) / j.prep_rows, run_prep, &j);
-    if (m <= FEW)
+    if (m <= CPU_FEW)
         cpu_run_lanes(c, tasks, run_task, &j);
     else
         lm_pool_run(c->pool, tasks, run_task, &j);
@@ -143,7 +142,7 @@ static cpu_range lane_range(const lm_weight *w, int64_t step, int64_t first, int
 
 void cpu_linear_next(lm_backend *b, const lm_weight *const *weights, int n_weights, int64_t m) {
     cpu_backend *c = cpu_of(b);
-    if (m > FEW || c->threads < 2 || n_weights > CPU_MAX_ITEMS) return;
+    if (m > CPU_FEW || c->threads < 2 || n_weights > CPU_MAX_ITEMS) return;
     int64_t step[CPU_MAX_ITEMS], first[CPU_MAX_ITEMS], tasks = 0;
     for (int i = 0; i < n_weights; i++) {
         step[i] = small_step(cpu_linear_impl(c, weights[i], m), weights[i]);

@@ -10,8 +10,7 @@
 
 #define BATCH_PAIRS 1536    /* (row, choice) pairs of a batch of experts, unless one expert has more */
 #define TASKS_PER_THREAD 16 /* of a stage: ranges of outputs of experts, none longer than this share of its work */
-#define FEW 32              /* rows: memory limits, so every thread is to read one run of it, ... */
-#define TASKS_FEW 32        /* ... which costs no time between tasks: as many as make the end short */
+#define TASKS_FEW 32 /* of a stage of few rows: between tasks no time is lost, so as many as make the end short */
 
 typedef struct route {
     int32_t expert;
@@ -300,7 +299,7 @@ lm_status cpu_moe(lm_backend *b, const lm_moe_weights *w, const float *router, c
                           cpu_round64((experts + 1) * sizeof(int64_t)) + cpu_round64(experts * sizeof(moe_expert)) +
                           cpu_round64(experts * sizeof(int32_t));
     LM_TRY(cpu_reserve(c, &c->routing, tables, "routing of experts", err));
-    moe_job j = {.c = c, .w = w, .router = router, .x = x, .hidden = hidden, .m = m, .y = y, .few = m <= FEW};
+    moe_job j = {.c = c, .w = w, .router = router, .x = x, .hidden = hidden, .m = m, .y = y, .few = m <= CPU_FEW};
     cpu_ahead_hold(c, true); /* till it is known which experts come, and again till they have been read */
     char *at = c->routing.data;
     j.routes = piece(&at, pairs, sizeof(route));
